@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cluster import rendezvous, slurm
 from cluster.errors import ClusterError
+from cluster.output import say
 from cluster.slurm.job_registry import key_of, registered_jobs
 
 _TRIES, _PAUSE_S = 10, 3.0
@@ -31,7 +32,7 @@ def cancel_all(home: Path, attempt: str | None = None, but: str | None = None) -
             ]
             slurm.cancel(left)
         except ClusterError as error:
-            print(f"{error.message}; tried {tried + 1} of {_TRIES} times", flush=True)
+            say(f"{error.message}; tried {tried + 1} of {_TRIES} times")
             time.sleep(_PAUSE_S)
         else:
             return len(left)
@@ -45,4 +46,4 @@ if __name__ == "__main__":
         rendezvous.withdraw(folder)
     rendezvous.forget_token(folder, own_attempt)
     taken = cancel_all(folder, own_attempt, but=os.environ.get("SLURM_JOB_ID"))
-    print("SLURM never answered." if taken is None else f"{taken} jobs cancelled.", flush=True)
+    say("SLURM never answered." if taken is None else f"{taken} jobs cancelled.")

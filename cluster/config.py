@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from cluster.errors import ClusterError
 from cluster.node.ray_node import require_short_disk_path
-from cluster.slurm.gres import gpus
+from cluster.slurm.gres import gpus, require_no_shard
 from cluster.slurm.job_registry import CLEANUP, HEAD
 from cluster.slurm.options import SbatchOptions
 
@@ -98,6 +98,7 @@ class NodeType(Ask):
     def _consistent(self) -> "NodeType":
         if self.min > self.max:
             raise ValueError(f"min={self.min} is more than max={self.max}")
+        require_no_shard(self.gres or "")
         if self.gres and "gpu" in self.gres and not self.gpus:
             raise ValueError(f"gres={self.gres} requests GPUs: also set `gpus`, the number of GPUs per node, for Ray")
         asked = sum(number for _, number in gpus(self.gres or ""))

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from cluster.output import say
+
 CONFIG_NAME = "cluster.json"
 """The config that a cluster was started with, in its own folder."""
 STOP_NAME = "stop"
@@ -77,7 +79,7 @@ def lock(path: Path, wait_s: float = 0.0) -> TextIO:
             time.sleep(_LOCK_POLL_S)
             continue
         except OSError as error:
-            print(f"{path} cannot be locked ({error.strerror}): see that only one process uses its folder.", flush=True)
+            say(f"{path} cannot be locked ({error.strerror}): see that only one process uses its folder.")
         return file
 
 

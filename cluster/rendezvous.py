@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import files
+from cluster import files, slurm
+from cluster.errors import ClusterError
 from cluster.slurm import mark
 
 RENDEZVOUS, _LEAVING = "head.json", "leaving"
@@ -137,13 +138,23 @@ def to_be_replaced(folder: Path) -> list[str]:
 
 
 def own_address(node: str, others: Sequence[str] = ()) -> str:
-    """The address under which other nodes reach this one: that of the interface that leads to them."""
+    """The address under which other nodes reach this one: that of the interface that leads to them.
+
+    Raises ClusterError where none can be found.
+    """
     with suppress(OSError):  # SLURM's name of a node need not be one that resolves
         return _towards(others[0]) if others else _resolved(node)
     # Debian gives a machine's own name to its loopback: ask where the default route leads (nothing is sent)
     with suppress(OSError):
         return _towards("192.0.2.1")
-    return "127.0.0.1"
+    reached = others[0] if others else node
+    with suppress(OSError, slurm.SlurmSilenceError):  # as SLURM itself reaches it
+        return _towards(slurm.node_address(reached))
+    raise ClusterError(
+        f"No address was found under which other nodes reach {node}: the name {reached} does not lead to one, there is "
+        f"no default route, and neither does what SLURM has of it (`scontrol show node {reached}`, NodeAddr). Ask the "
+        "site's administrators to give nodes names that resolve."
+    )
 
 
 def _resolved(node: str) -> str:

@@ -1,14 +1,13 @@
 """One progress line: rewritten in place on a terminal, printed periodically to a log file."""
 
-import os
 import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self, TextIO
+
+from cluster.output import expendable
 
 _TERMINAL_EVERY_S = 0.2
 _LOG_EVERY_S = 30.0
@@ -104,31 +103,6 @@ class Progress:
                 self._stream.write(line + "\n")
             self._stream.flush()
         self._last_line = line
-
-
-@contextmanager
-def expendable(stream: TextIO) -> Iterator[None]:
-    """Writes to a log in the block: a full disk or quota costs their lines, and neither the work nor the exit code.
-
-    What could not be written is dropped: with it still in the buffer, Python would exit with code 120.
-    """
-    try:
-        yield
-    except OSError:
-        with suppress(OSError):  # not a file
-            _drop_unwritten(stream)
-
-
-def _drop_unwritten(stream: TextIO) -> None:
-    descriptor = stream.fileno()
-    kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, descriptor)
-        stream.flush()
-    finally:
-        os.dup2(kept, descriptor)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _rate(per_s: float, unit: str) -> str:

@@ -161,7 +161,12 @@ def _require_free(stage: str, configs: Sequence[Config]) -> None:
     outputs = {str(output_of(stage, config)) for config in configs}
     others = [job for job in all_jobs(folder_of(configs[0].slurm)) if job.run in outputs]
     for found in statuses(others):
-        if found.state in ALIVE:
+        if found.state == "unknown" and found.may_write:
+            raise ConfigError(
+                f"Job {found.job.job_id} on {found.job.host} may still be writing to {found.job.run}. Look with "
+                f"`python -m jobs status` there. If it is over, or that machine is gone: delete {found.job.folder}."
+            )
+        if found.may_write:
             raise ConfigError(
                 f"Job {found.job.job_id} ({found.state}) already writes to {found.job.run} and resumes automatically. "
                 f"Wait for it, or cancel it with `python -m jobs cancel {found.job.job_id}`."
@@ -248,7 +253,8 @@ def _interrupted(name: str, earlier: Sequence[Job]) -> str:
     click.echo("\nInterrupted: cancelling the stages already submitted.", err=True)
     return (
         f"Interrupted at {name}. {_taken_back(earlier)} SLURM may have the job of {name} all the same: look for it "
-        f"with `squeue --me --name={job_name(name)}`, and cancel it with `scancel`. Then run the same command again."
+        f"with `squeue --me --all --name={job_name(name)}`, and cancel it with `scancel`. Then run the same command "
+        "again."
     )
 
 

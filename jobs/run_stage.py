@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cluster.output import expendable
 from emixer import files
 from emixer.cli.answer import ExitCode
 from emixer.config import validate
 from emixer.errors import StorageError, find_emixer_error
-from emixer.progress import expendable
 
 STATE_NAME, ORDER_NAME = "state.json", "order.json"
 

@@ -7,6 +7,7 @@ that have not recorded how they ended. The state of jobs unknown to both is infe
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -64,6 +65,11 @@ class JobStatus:
     def progress(self) -> str:
         """Progress of the stage; empty if unknown. Reads the run's config: only for jobs that are shown."""
         return _progress(self.job)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether it may still write to its output folder: it is alive, or a local job of another machine."""
+        return self.state in ALIVE or (self.job.executor == "local" and self.state == "unknown")
 
     @property
     def log(self) -> Path:
@@ -180,6 +186,8 @@ def _status(
     if said.get("state") in _SAID:
         note = str(said.get("error") or said.get("summary") or "").splitlines()
         return JobStatus(job, said["state"], note[0] if note else "")
+    if job.executor == "local" and job.host not in ("", socket.gethostname()):
+        return JobStatus(job, "unknown", f"on {job.host}: run status there")
     if job.executor == "local":
         alive = _is_running(job)
         return JobStatus(job, "running" if alive else "gone", "" if alive else "ended without a message")

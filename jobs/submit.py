@@ -7,11 +7,14 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import socket
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -19,11 +22,12 @@ from typing import Any, Self
 
 import submitit
 
-from cluster.slurm import SlurmSilenceError, environment_of_user, identity, is_silence
+from cluster.slurm import SlurmSilenceError, cancel, environment_of_user, identity, is_silence
 from emixer import files
 from emixer.config import Config
 from emixer.config.slurm import Executor, SlurmConfig
-from emixer.errors import ConfigError, EmixerError
+from emixer.errors import ConfigError, EmixerError, StorageError
+from jobs.executors import LocalExecutor, SlurmExecutor
 from jobs.run_stage import STATE_NAME
 from jobs.task import TAKEN_BACK, StageTask
 
@@ -66,6 +70,8 @@ class Job:
     """Seconds since the epoch."""
     label: str = ""
     """The settings in which it differs from the others of its array."""
+    host: str = ""
+    """Machine on which a local job runs; empty for one of SLURM's, and in files of before."""
 
     @property
     def array_id(self) -> str | None:
@@ -125,45 +131,86 @@ def submit(
 ) -> list[Job]:  # fmt: skip
     """Submit one stage; several configs, by label, as a job array. All must have the same `slurm` settings.
 
-    at_once: maximum number of jobs of an array running at a time. Raises EmixerError with SLURM's message on refusal.
+    at_once: maximum number of jobs of an array running at a time. Raises EmixerError with SLURM's message on refusal,
+    and where files of the job cannot be written; if it was submitted before that, it is cancelled.
     """
     first = next(iter(configs.values()))
     folder = folder_of(first.slurm)
-    folder.mkdir(parents=True, exist_ok=True)
     if executor == "local" and after:
         raise ConfigError("--after needs SLURM: with --executor local, run the command when the other job is done.")
     if executor == "local" and len(configs) > 1:
         raise ConfigError("--array needs SLURM: with --executor local, run the commands one after the other.")
     chosen = _local_executor(first) if executor == "local" else _executor(stage, first, after, at_once)
-    if executor == "slurm":
-        with slurms_words():
-            identity.remember(folder)
     environment = nullcontext() if executor == "local" else _environment_of_user(_options(chosen))
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if executor == "slurm":
+            with slurms_words():
+                identity.remember(folder)
+        since_ns = _clock_of(folder)
         with warnings.catch_warnings(), _own_output(executor == "local"), environment:
             warnings.simplefilter("ignore")
             with chosen.batch():  # one job for one task, an array for several
                 submitted = [chosen.submit(_task(stage, module, config)) for config in configs.values()]
-    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+        return [
+            _listed(str(made.job_id), stage, executor, config, after, label, since_ns)
+            for (label, config), made in zip(configs.items(), submitted, strict=True)
+        ]
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         raise _not_submitted(stage, error) from error
-    jobs = []
-    for (label, config), made in zip(configs.items(), submitted, strict=True):
-        run, job_id = output_of(stage, config), str(made.job_id)
-        job = Job(
-            job_id, stage, executor, str(folder / job_id), None if run is None else str(run), tuple(after),
-            time.time(), label,
-        )  # fmt: skip
-        Path(job.folder).mkdir(exist_ok=True)
-        _forget_namesake(job)
-        job.save()
-        jobs.append(job)
-    return jobs
+    except (OSError, StorageError) as error:
+        why = error if isinstance(error, StorageError) else files.storage_error(folder, error)
+        if chosen.started is None:
+            raise why from error
+        raise _taken_back(chosen.started, executor, why) from error
 
 
-def _forget_namesake(job: Job) -> None:
-    """Remove what an earlier job of the same number recorded, which SLURM may have given out again."""
-    (Path(job.folder) / TAKEN_BACK).unlink(missing_ok=True)
-    (state_folder(job) / STATE_NAME).unlink(missing_ok=True)
+def _clock_of(folder: Path) -> int:
+    """Now, as the folder's file system dates its files [ns]: this machine may have another clock."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        return Path(file.name).stat().st_mtime_ns
+
+
+def _listed(
+    job_id: str, stage: str, executor: Executor, config: Config, after: Sequence[str], label: str, since_ns: int
+) -> Job:  # fmt: skip
+    """Record a job in its folder. since_ns: before its submission. Raises OSError or StorageError where that cannot be
+    written."""
+    run, folder = output_of(stage, config), folder_of(config.slurm) / job_id
+    job = Job(
+        job_id, stage, executor, str(folder), None if run is None else str(run), tuple(after), time.time(), label,
+        socket.gethostname() if executor == "local" else "",
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    _forget_namesake(job, since_ns)
+    job.save()
+    return job
+
+
+def _taken_back(job_id: str, executor: Executor, why: StorageError) -> EmixerError:
+    """Cancel a job that has started, or is queued, without its files: it would run unlisted, and its repetition beside
+    it. Returns that in words."""
+    if executor == "local":
+        with suppress(ProcessLookupError):
+            os.kill(int(job_id), signal.SIGTERM)
+        return EmixerError(f"Job {job_id} was ended, as its files could not be written. {why.message}")
+    try:
+        cancel([job_id])
+    except SlurmSilenceError as error:
+        return EmixerError(
+            f"SLURM has job {job_id}, but its files could not be written, and cancelling it failed too "
+            f"({error.message}): run `scancel {job_id}` before you submit it again. {why.message}"
+        )
+    return EmixerError(f"Job {job_id} was cancelled, as its files could not be written. {why.message}")
+
+
+def _forget_namesake(job: Job, since_ns: int) -> None:
+    """Remove what an earlier job of the same number recorded, which SLURM may have given out again. What is newer than
+    the submission is the job's own: an element of a large array may end before all of them are listed."""
+    for path in (Path(job.folder) / TAKEN_BACK, state_folder(job) / STATE_NAME):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime_ns < since_ns:
+                path.unlink()
 
 
 def _task(stage: str, module: str, config: Config) -> StageTask:
@@ -219,7 +266,7 @@ def _environment_of_user(options: Iterable[str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _options(executor: submitit.SlurmExecutor) -> list[str]:
+def _options(executor: SlurmExecutor) -> list[str]:
     """Names of the sbatch options in its script."""
     given = executor.parameters | executor.parameters["additional_parameters"]
     return [*_SUBMITITS, *(name.replace("_", "-") for name in given)]
@@ -257,19 +304,11 @@ def slurms_words() -> Iterator[None]:
         raise EmixerError(error.message) from error
 
 
-def _executor(stage: str, config: Config, after: Sequence[str], at_once: int | None = None) -> submitit.SlurmExecutor:
+def _executor(stage: str, config: Config, after: Sequence[str], at_once: int | None = None) -> SlurmExecutor:
     slurm = config.slurm
-    executor = _Executor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues, python=_python())
+    executor = SlurmExecutor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues, python=_python())
     executor.update_parameters(**_parameters(stage, slurm, after), array_parallelism=at_once or _MAX_AT_ONCE)
     return executor
-
-
-class _Executor(submitit.SlurmExecutor):  # type: ignore[misc]
-    """submitit's executor, also usable without srun: a dry run does not need it."""
-
-    @classmethod
-    def affinity(cls) -> int:
-        return 2
 
 
 def _parameters(stage: str, slurm: SlurmConfig, after: Sequence[str]) -> dict[str, Any]:
@@ -316,14 +355,14 @@ def _python() -> str:
     return shlex.quote(sys.executable)
 
 
-def _local_executor(config: Config) -> submitit.LocalExecutor:
+def _local_executor(config: Config) -> LocalExecutor:
     slurm, visible = config.slurm, _visible_gpus()
     if visible is not None and slurm.gpus > len(visible):
         raise ConfigError(
             f"The job requests {slurm.gpus} GPU(s), but CUDA_VISIBLE_DEVICES={os.environ[_VISIBLE]} shows "
             f"{len(visible)}. Change it, or lower slurm.gpus_per_node or slurm.gres."
         )
-    executor = submitit.LocalExecutor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues)
+    executor = LocalExecutor(folder=folder_of(slurm) / "%j", max_num_timeout=slurm.max_requeues)
     executor.update_parameters(
         timeout_min=slurm.time_min, stderr_to_stdout=True, gpus_per_node=slurm.gpus, signal_delay_s=slurm.warn_s
     )
@@ -348,7 +387,7 @@ def _not_submitted(stage: str, error: Exception) -> EmixerError:
     words = str(error).splitlines()[0] if is_unclear else _words_of_sbatch(error)
     return EmixerError(
         f"SLURM did not say whether it has the job: {words}. Before you submit again, look for it with "
-        f"`squeue --me --name={job_name(stage)}`, and cancel it with `scancel`."
+        f"`squeue --me --all --name={job_name(stage)}`, and cancel it with `scancel`."
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import submitit
 
 from cluster import slurm
+from cluster.errors import ClusterError
 from cluster.files import FreshView
 from cluster.node.ray_node import ignore_warnings
 from cluster.slurm.allocation import Allocation
@@ -69,8 +70,10 @@ class StageTask:
 
     def __call__(self) -> None:
         """Run in every task. Exits with the stage's exit code if that is not 0."""
-        allocation = Allocation.from_environment()
-        folder = Path(self.cluster_folder) / submitit.JobEnvironment().job_id
+        environment = submitit.JobEnvironment()
+        # a local job in the shell of srun or salloc is none of the surrounding job's tasks: it has its share alone
+        allocation = None if environment.cluster == "local" else Allocation.from_environment()
+        folder = Path(self.cluster_folder) / environment.job_id
         if allocation is not None and allocation.rank == 0:
             signal.signal(signal.SIGTERM, self._on_term)
         if allocation is None or allocation.rank == 0:
@@ -90,7 +93,11 @@ class StageTask:
         try:
             with ray_in_job.head(allocation, folder, disk, lambda: self._told_to_end) as head:
                 self._run_stage(folder, head.address)
-        except (RuntimeError, TimeoutError) as error:  # from Ray's nodes: errors of a stage stay in its own process
+        except (
+            RuntimeError,
+            TimeoutError,
+            ClusterError,
+        ) as error:  # from Ray's nodes: errors of a stage stay in its own process
             if self._told_to_end:  # before the stage began, so that there is nothing to save
                 self._requeue_preempted(submitit.JobEnvironment().job_id)
             else:

@@ -31,6 +31,7 @@ from cluster.head.autoscaling import (
 from cluster.head.programs import Programs
 from cluster.node.ray_node import Share, StartError, ray_node, started_head, wait_for_port
 from cluster.node.ray_state import ask_ray
+from cluster.output import say
 from cluster.rendezvous import free_port, node_environment
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.job_registry import HEAD
@@ -67,7 +68,7 @@ class _Head:
         try:
             lock = files.lock(path, _LOCK_WAIT_S)
         except BlockingIOError:
-            print(f"The cluster has a head already ({path} is locked): this one ends.", flush=True)
+            say(f"The cluster has a head already ({path} is locked): this one ends.")
             return 1
         with lock:
             return self._run_alone()
@@ -83,7 +84,7 @@ class _Head:
                 self._wait_to_be_cleaned_up_after()
                 rendezvous.announce(home, head)
                 self._events.note("head up", "", head.address)
-                print(f"Up at {head.address}.", flush=True)
+                say(f"Up at {head.address}.")
                 try:
                     code = self._watch(process, programs)
                     if process.poll() is None:
@@ -141,14 +142,14 @@ class _Head:
         troubled_at = -_SAY_AGAIN_S
         while not self._is_to_end() and self._seconds_left() > self._config.warn_s:
             if process.poll() is not None:
-                print(f"Ray's head ended with code {process.returncode}; see logs/head.ray.log.", flush=True)
+                say(f"Ray's head ended with code {process.returncode}; see logs/head.ray.log.")
                 return 1
             try:
                 programs.look()
             except OSError as error:  # a disk that is full, or gone for a while, must not end the cluster
                 if time.monotonic() - troubled_at > _SAY_AGAIN_S:
                     troubled_at = time.monotonic()
-                    print(f"Cannot check on programs: {error}", flush=True)
+                    say(f"Cannot check on programs: {error}")
             time.sleep(_POLL_S)
         return 0
 
@@ -218,7 +219,7 @@ class _Head:
             options = cleanup_options(self._config, self._attempt, self._allocation.job_id)
             slurm.submit(cleanup_script(self._config, self._attempt), options)
         except ClusterError as error:
-            print(f"No cleanup job: {error.message}. If this node dies, pending jobs stay until they start.")
+            say(f"No cleanup job: {error.message}. If this node dies, pending jobs stay until they start.")
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         self._told_to_end = True

@@ -122,6 +122,7 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
         self._looked_at = time.monotonic()
         known = self._jobs.look()
         self._learn_from_failures()
+        self._cancel_held(known)
         self._warn_preempted(known)
         self._replace_leaving(known)
         self._give_up_pending(known)
@@ -261,6 +262,21 @@ class SlurmNodeProvider(NodeProvider):  # type: ignore[misc]
             asked_at = time.monotonic() - self._jobs.age_s(job_id)
             if refusal is not None and job_id in self._settled and asked_at > refusal.at:
                 del self._refused[worker.kind]
+
+    def _cancel_held(self, known: Mapping[str, RegisteredJob]) -> None:
+        """A job that SLURM holds after a failure would take a place of its type for ever."""
+        held = {job_id: worker for job_id, worker in known.items() if worker.job.is_held_for_failure}
+        for job_id, worker in held.items():
+            if job_id not in self._failed | self._settled:
+                self._failed.add(job_id)
+                why = worker.job.reason if worker.job.state == "PENDING" else worker.job.state
+                self._refuse(worker.kind, f"job {job_id} could not be started and was cancelled: {why}")
+        try:
+            slurm.cancel(list(held))
+        except SlurmSilenceError as error:
+            logger.warning("Jobs that are held are not cancelled yet: %s", error.message)
+        if held:
+            self._jobs.look_soon()
 
     def _note_settled(self) -> None:
         """Ray is asked: a job that runs may be looking for the head, or starting Ray for the third time."""

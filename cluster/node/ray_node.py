@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from cluster import slurm
 from cluster.node.fair_share import worker_environment
+from cluster.output import say
 from cluster.rendezvous import Head, free_port
 from cluster.slurm import MARK
 
@@ -176,7 +177,7 @@ def started_head(
             stack.close()
             if not left or is_to_end():
                 raise
-            print(f"{error} Starting it again.", flush=True)
+            say(f"{error} Starting it again.")
             head = replace(head, address=f"{head.host}:{free_port()}")
     raise AssertionError("the last start returns or raises")
 

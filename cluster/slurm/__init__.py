@@ -4,6 +4,7 @@ Every command may fail, hang or be refused: each has a time limit, and "SLURM di
 says no".
 """
 
+import calendar
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cluster.errors import ClusterError
 
@@ -18,12 +20,20 @@ MARK = "RAY_ON_SLURM"
 """Stands in the environment of every process of a cluster: how they are found when it is time to go."""
 
 _TIMEOUT_S = 30
+_TIME = "%Y-%m-%dT%H:%M:%S"
+"""How SLURM writes a time."""
 _OVER = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
     "REVOKED", "LAUNCH_FAILED",
 )  # fmt: skip
 """States of a job that will not run again."""
 _AT_WORK = ("RUNNING", "SIGNALING", "RESIZING", "STOPPED", "SUSPENDED")
+_HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT")
+"""States of a job that is to run again, but not before somebody releases it."""
+_NOT_STARTED = ("launch failed requeued held", "user env retrieval failed")
+"""How the reason begins of a job that is pending for the same, as its node could not start it."""
+_USERS_OWN = tuple(f"SBATCH_{name}" for name in ("ACCOUNT", "PARTITION", "QOS", "CONSTRAINT", "RESERVATION", "WCKEY"))
+"""Variables by which users say who pays for their jobs and where they run. SLURM sets none of them inside of a job."""
 _INVALID = "Invalid job id"
 _SIGNS_OF_SILENCE = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
@@ -52,7 +62,7 @@ class QueuedJob:
     """Until its time limit; None if it has none or has not started."""
     node: str
     start: str
-    """When it started, or is expected to; N/A if SLURM cannot tell."""
+    """When it started, or is expected to, in local time; N/A if SLURM cannot tell."""
     ends: float | None
     """When SLURM will end it: its time limit, or the end of its grace time when it is preempted [s since the epoch]."""
     comment: str
@@ -66,6 +76,13 @@ class QueuedJob:
     def is_leaving(self) -> bool:
         """Whether it is being ended now: its node is not free yet, but it does no more work."""
         return self.state == "COMPLETING"
+
+    @property
+    def is_held_for_failure(self) -> bool:
+        """Whether it could not be started, or has failed, and SLURM holds it: with a prolog that fails, even a job that
+        must not be requeued. Not one that somebody holds."""
+        not_started = self.state == "PENDING" and self.reason.replace("_", " ").strip("()").startswith(_NOT_STARTED)
+        return not_started or self.state.split("+")[0] in _HELD
 
 
 def mark(start: str, task: str) -> dict[str, str]:
@@ -108,7 +125,10 @@ def submit(script: str, options: Sequence[str]) -> str:
 
 def my_jobs() -> list[QueuedJob]:
     """All jobs of this user that SLURM still knows, jobs of arrays one by one. Raises SlurmSilenceError."""
-    shown = _ask(["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"])
+    # without --all, squeue leaves out hidden partitions, the user's own jobs there included
+    shown = _ask(
+        ["squeue", "--me", "--all", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%L|%N|%S|%e|%k"]
+    )
     return [_parsed(line) for line in shown.splitlines() if line.count("|") >= 7]
 
 
@@ -163,6 +183,14 @@ def cluster_name() -> str:
     found = re.search(r"^ClusterName\s*=\s*(\S+)", _ask(["scontrol", "show", "config"]), flags=re.MULTILINE)
     if found is None:
         raise SlurmSilenceError("scontrol did not report the name of this SLURM cluster")
+    return found[1]
+
+
+def node_address(node: str) -> str:
+    """Name or address by which SLURM reaches the node. Raises SlurmSilenceError, also where it knows no such node."""
+    found = re.search(r"\bNodeAddr=(\S+)", _ask(["scontrol", "--oneliner", "show", "node", node]))
+    if found is None:
+        raise SlurmSilenceError(f"scontrol did not report the address of {node}")
     return found[1]
 
 
@@ -233,15 +261,17 @@ def memory_mb(job_id: str, step: str | None = None) -> int | None:
 def environment_of_user(environment: Mapping[str, str]) -> dict[str, str]:
     """Without what SLURM sets inside of a job, which sbatch would take for options, what narrows or changes what squeue
     shows and scancel finds, and the address and token of a cluster. On a login node, a user's own SBATCH_ variables
-    stay, but for the one that sends jobs where squeue does not look.
+    stay, but for the one that sends jobs where squeue does not look; inside of a job, those that say who pays and
+    where.
     """
     dropped = [
         "SQUEUE_", "SCANCEL_", "SLURM_TIME_FORMAT", "SBATCH_CLUSTERS", "RAY_AUTH_", "RAY_ADDRESS",
         "RAY_CLOUD_INSTANCE_ID", "RAY_NODE_TYPE_NAME", MARK,
     ]  # fmt: skip
     if "SLURM_JOB_ID" in environment:
+        # of the others, some are SLURM's (SBATCH_CPU_BIND, SBATCH_MEM_BIND), and some may be of the size of this job
         dropped += ["SLURM_", "SBATCH_", "SRUN_"]
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
+    kept = ("SLURM_CONF", "SLURM_CLUSTERS", *_USERS_OWN)
     return {k: v for k, v in environment.items() if k in kept or not k.startswith(tuple(dropped))}
 
 
@@ -259,19 +289,27 @@ def duration_s(shown: str) -> float | None:
 
 def _parsed(line: str) -> QueuedJob:
     job_id, state, reason, left, node, start, end, comment = line.split("|", 7)
-    return QueuedJob(job_id, state, reason, duration_s(left), node, start, moment(end), comment)
+    return QueuedJob(job_id, state, reason, duration_s(left), node, _in_local_time(start), moment(end), comment)
 
 
 def moment(shown: str) -> float | None:
-    """`2026-03-01T14:30:00` in local time [seconds since the epoch]; None for anything else, e.g. N/A."""
+    """`2026-03-01T14:30:00` in UTC, as squeue is asked for it [seconds since the epoch]; None for anything else, e.g.
+    N/A."""
     try:
-        return time.mktime(time.strptime(shown, "%Y-%m-%dT%H:%M:%S"))
+        return float(calendar.timegm(time.strptime(shown, _TIME)))
     except (ValueError, OverflowError):
         return None
 
 
+def _in_local_time(shown: str) -> str:
+    """The same moment as people here write it; what is no moment stays as it is."""
+    at = moment(shown)
+    return shown if at is None else time.strftime(_TIME, time.localtime(at))
+
+
 def _ask(command: Sequence[str]) -> str:
-    done = _run(command)
+    # where clocks are set back, an hour of local time comes twice: a job's end could seem to have moved by an hour
+    done = _run(command, more={"TZ": "UTC0"})
     if done.returncode:
         raise SlurmSilenceError(f"{command[0]} failed: {_words(done.stderr) or done.returncode}")
     return done.stdout
@@ -285,12 +323,15 @@ def _require_accepted(command: str, done: "subprocess.CompletedProcess[str]") ->
         raise SlurmRefusalError(words)
 
 
-def _run(command: Sequence[str], script: str | None = None) -> "subprocess.CompletedProcess[str]":
+def _run(
+    command: Sequence[str], script: str | None = None, more: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+    """more: environment, over the user's."""
     try:
         return subprocess.run(
             command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S,
             errors="replace",  # a comment of any of the user's jobs may be in another encoding
-            env=environment_of_user(os.environ),
+            env=environment_of_user(os.environ) | dict(more),
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlurmSilenceError(

@@ -17,6 +17,7 @@ from cluster.event_log import EventLog
 from cluster.files import CONFIG_NAME, FreshView, read_json
 from cluster.node.drain import tell_ray
 from cluster.node.ray_node import STARTS, Share, has_started, ray_node
+from cluster.output import say
 from cluster.rendezvous import node_environment
 from cluster.slurm.allocation import Allocation
 from cluster.slurm.job_registry import HEAD, key_of, registered_jobs
@@ -45,7 +46,7 @@ class _Worker:
     def run(self) -> int:
         head = self._meet()
         if head is None:
-            print("The head of this cluster is down or not reachable from this node: nothing to join.", flush=True)
+            say("The head of this cluster is down or not reachable from this node: nothing to join.")
             self._cancel_others()
             return 1
         # as `up` has checked and written it: the models that check cost a tenth of a second at the start of each node
@@ -67,7 +68,7 @@ class _Worker:
                 return code
             if not left or self._signals or has_started(log, written):
                 break  # a node that Ray has known is over for its autoscaler, which will end this job
-            print(f"Ray did not come up on it, code {process.returncode}: starting it again.", flush=True)
+            say(f"Ray did not come up on it, code {process.returncode}: starting it again.")
         self._left(f"Ray ended on it with code {process.returncode}")
         return 1
 
@@ -133,11 +134,11 @@ class _Worker:
     def _tell_ray(self, head: rendezvous.Head, environment: dict[str, str], seconds: int) -> bool:
         """That the node has so long. Returns whether work may be running on it."""
         is_busy, words = tell_ray(head.address, self._allocation.job_id, seconds, environment)
-        print(f"No more work for this node, {seconds} s left: {words}", flush=True)
+        say(f"No more work for this node, {seconds} s left: {words}")
         return is_busy
 
     def _left(self, why: str) -> int:
-        print(f"Leaving: {why}.", flush=True)
+        say(f"Leaving: {why}.")
         self._events.note("left", self._type, f"job {self._allocation.job_id}: {why}")
         return 0
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cluster.slurm.gres import gpus
+from cluster.slurm.gres import gpus, require_no_shard
 from cluster.slurm.options import SbatchOptions
 from emixer.config.base import Section
 
@@ -81,6 +81,7 @@ class SlurmConfig(Section):
 
     @model_validator(mode="after")
     def _asks_once(self) -> "SlurmConfig":
+        require_no_shard(self.gres or "")
         if self.gres and self.gpus_per_node:
             raise ValueError("gres and gpus_per_node both request GPUs; set only one")
         if self.warn_s > max(0.2 * 60 * self.time_min, 600) or self.warn_s >= 60 * self.time_min:

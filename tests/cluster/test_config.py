@@ -38,6 +38,7 @@ def write(tmp_path: Path, **settings: Any) -> Path:
         ({"node_types": {"head": {"max": 2}}}, r"the name head is reserved"),
         ({"node_types": {"gpu": {"max": 1, "gres": "gpu:a100:2"}}}, r"also set `gpus`"),
         ({"node_types": {"gpu": {"max": 1, "gres": "gpu:a100:4", "gpus": 1}}}, r"gres=gpu:a100:4 requests 4 GPUs"),
+        ({"node_types": {"gpu": {"max": 1, "gres": "lustre,shard:2"}}}, r"shards of GPUs, which are not supported"),
         ({"node_types": {"cpu": {"max": 1, "extra": ["--clusters=b"]}}}, r"--clusters would send .* SLURM_CLUSTERS"),
         ({"node_types": {"cpu": {"max": 1, "extra": ["--cluster=b"]}}}, r"--cluster would send .* SLURM_CLUSTERS"),
         ({"node_types": {"cpu": {"max": 1, "time_min": 4}}}, r"warn_s=120 is at least half of the time limit"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -141,6 +142,8 @@ def test_wckey_of_the_site_takes_the_place_of_submitits(tmp_path: Path, shards: 
         (["train.num_workers=8"], "do not fit on 1 node(s) with 4 CPUs"),
         (["train.num_workers=3"], "cannot be split over 3 worker(s) x 1 micro-batch(es). Use a multiple of 3, e.g. "),
         (["slurm.gres='gpu:a100:2'", "slurm.gpus_per_node=2"], "both request GPUs"),
+        (["slurm.gres='shard:2'"], "shards of GPUs, which are not supported. Request a GPU, e.g. gpu:1, or a part"),
+        (["slurm.stages={train: {gres: 'shard:a100:2'}}"], "shards of GPUs, which are not supported"),
         (["slurm.gres='gpu:a100:2'", "train.num_workers=8", "slurm.cpus=32"], "1 node(s) x 2 GPU(s) give 2"),
         (["slurm.extra=[--signal=USR1@5]"], "--signal is set by this program"),
         (["slurm.extra=[--mem=1G]"], "--mem is set by this program"),
@@ -481,6 +484,7 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
     )
     folder = str(tmp_path / "jobs")
     assert "running" in run("status", "--folder", folder).output
+    assert Job.load(tmp_path / "jobs" / job).host == socket.gethostname()
     again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert again.returncode == 2
     assert f"Job {job} (running) already writes to" in again.stderr
@@ -496,6 +500,22 @@ def test_local_job_is_cancelled_and_a_second_job_on_its_folder_is_refused(tmp_pa
         time.sleep(0.2)
     assert "gone" in run("status", "--folder", folder).output
     assert "nothing to cancel here" in run("cancel", job, "--folder", folder).output
+
+
+def test_local_job_of_another_machine_is_neither_gone_nor_joined_by_a_second_one(tmp_path: Path, shards: Path) -> None:
+    """Login nodes share a home folder: the process of a job is on one of them."""
+    folder = tmp_path / "jobs" / "7"
+    folder.mkdir(parents=True)
+    Job("7", "train", "local", str(folder), str(tmp_path / "run"), (), time.time(), host="login2").save()
+    where = ("--folder", str(tmp_path / "jobs"))
+    assert "unknown" in run("status", *where).output
+    assert "on login2: run status there" in run("status", *where).output
+    assert "runs on another machine: nothing to cancel here" in run("cancel", "7", *where).output
+    refused = run(*training(tmp_path), "--executor", "local")
+    assert refused.exit_code == 2
+    said = " ".join(refused.output.split())
+    assert f"Job 7 on login2 may still be writing to {tmp_path / 'run'}." in said
+    assert f"delete {folder}" in said
 
 
 @pytest.mark.parametrize(
@@ -633,5 +653,5 @@ def test_interrupted_pipeline_takes_back_what_it_has_submitted(tmp_path: Path, m
     assert cancelled == ["6", "5"]
     said = " ".join(result.output.split())
     assert "Interrupted at generate. Earlier stages were cancelled: 6, 5." in said
-    assert "`squeue --me --name=emixer-generate`" in said
+    assert "`squeue --me --all --name=emixer-generate`" in said
     assert said.endswith("Then run the same command again.")

@@ -42,7 +42,7 @@ def test_job_that_slurm_may_have_is_not_called_refused(answer: str, settings: li
     result = run("train", *given(settings))
     assert result.exit_code == 2
     assert "SLURM did not say whether it has the job: " in result.output
-    assert "`squeue --me --name=emixer-train`" in result.output
+    assert "`squeue --me --all --name=emixer-train`" in result.output
     assert "refused" not in result.output
 
 
@@ -91,6 +91,16 @@ def test_what_an_earlier_job_of_the_same_number_left_does_not_count(
     assert "of an earlier job" not in run("status", "--folder", str(tmp_path / "jobs")).output
 
 
+def test_element_that_ends_while_others_are_being_listed_keeps_its_record(
+    settings: list[str], command: Put, tmp_path: Path
+) -> None:
+    state = tmp_path / "jobs" / "cluster" / "7_1" / "state.json"
+    said = '{"state": "failed", "error": "no shards"}'
+    command("sbatch", f"mkdir -p {state.parent}; echo '{said}' > {state}; echo Submitted batch job 7")
+    assert run("train", *given(settings), "--array", "seed=0,1,2").exit_code == 0
+    assert "no shards" in run("status", "--folder", str(tmp_path / "jobs")).output
+
+
 def test_another_job_of_the_same_number_is_not_cancelled(settings: list[str], command: Put, tmp_path: Path) -> None:
     folder = submitted(settings, command, tmp_path)
     cancel = ("cancel", "7", "--folder", str(tmp_path / "jobs"))
@@ -134,6 +144,60 @@ def test_full_disk_keeps_no_job_running(
     monkeypatch.setattr(Path, "touch", touch)
     assert run("cancel", "7", "--folder", str(tmp_path / "jobs")).exit_code == 0
     assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7"]
+
+
+@pytest.mark.parametrize("array", [[], ["--array", "seed=0,1"]])
+@pytest.mark.parametrize("last", ["submission.sh", "submitted.pkl", "job.json"])
+def test_job_whose_files_cannot_be_written_is_cancelled(
+    last: str, array: list[str], settings: list[str], command: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would run unlisted, and a second one beside it when the command is repeated."""
+    command("sbatch", "echo Submitted batch job 7")
+    fill_disk(last, monkeypatch)
+    result = run("train", *given(settings), *array)
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "Job 7 was cancelled, as its files could not be written. Cannot write " in said
+    assert "the disk or quota is full" in said
+    assert "refused" not in said
+    assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7"]
+
+
+def fill_disk(last: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, no file whose name ends like that can be moved to its place."""
+
+    def refusing(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def move_or_refuse(path: Path, target: Path) -> Path:
+            if str(target).endswith(last):
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+            return move(path, target)
+
+        return move_or_refuse
+
+    monkeypatch.setattr(Path, "rename", refusing(Path.rename))
+    monkeypatch.setattr(Path, "replace", refusing(Path.replace))
+
+
+def test_job_that_can_be_neither_written_nor_cancelled_is_named(
+    settings: list[str], command: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("sbatch", "echo Submitted batch job 7")
+    command("scancel", "echo 'Socket timed out' >&2; exit 1")
+    fill_disk("job.json", monkeypatch)
+    said = " ".join(run("train", *given(settings)).output.split())
+    assert "cancelling it failed too (scancel failed: Socket timed out): run `scancel 7` before you submit" in said
+
+
+def test_full_disk_before_the_submission_is_not_called_a_refusal(
+    settings: list[str], command: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("sbatch", f"touch {tmp_path}/asked; echo Submitted batch job 7")
+    fill_disk("/jobs/slurm", monkeypatch)
+    result = run("train", *given(settings))
+    assert result.exit_code == 2
+    assert "the disk or quota is full" in result.output
+    assert "refused" not in result.output
+    assert not (tmp_path / "asked").exists()
 
 
 def test_array_is_cancelled_by_its_own_id(settings: list[str], command: Put, tmp_path: Path) -> None:

@@ -53,14 +53,16 @@ def test_only_runs_that_train_are_asked_for_a_checkpoint_and_awaited(
     assert time.monotonic() - started < 30
 
 
-def in_a_job(tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def in_a_job(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: str
+) -> dict[str, Any]:  # fmt: skip
     """Return the state that the job leaves of a stage that tells the two addresses it finds."""
     (tmp_path / "stage_of_test.py").write_text(
-        "import os\ndef run(config): return f\"{os.environ['RAY_ADDRESS']} {config.ray.address}\"\n"
+        "import os\ndef run(config): return f\"{os.environ.get('RAY_ADDRESS')} {config.ray.address}\"\n"
     )
     given = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "n1",
              "SLURM_CPUS_PER_TASK": "1", "PYTHONPATH": str(tmp_path)}  # fmt: skip
-    for name, value in given.items():
+    for name, value in (given | more).items():
         monkeypatch.setenv(name, value)
 
     @contextmanager
@@ -81,6 +83,15 @@ def test_address_of_a_jobs_cluster_is_in_no_config_that_stages_keep(
 ) -> None:
     config = with_overrides(Config(), {"ray.address": "10.9.9.9:1"})
     assert in_a_job(config.model_dump(mode="json"), tmp_path, monkeypatch)["summary"] == "10.0.0.1:6379 None"
+
+
+def test_local_job_in_the_shell_of_srun_leaves_the_surrounding_job_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them would share a folder for Ray, and a shell on two nodes would wait for the other one."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    local = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", "SLURM_JOB_ID": "3"}
+    assert in_a_job(Config().model_dump(mode="json"), tmp_path, monkeypatch, **local)["summary"] == "None None"
 
 
 def test_files_of_jobs_and_runs_hold_no_password(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the head knows of its jobs, with a stand-in for squeue."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,21 @@ def test_a_running_job_whose_end_comes_a_minute_nearer_is_being_preempted(show: 
          ("4", "RUNNING", "cpu", later))  # fmt: skip
     cache.look()
     assert cache.ending_early() == ["1"]
+
+
+def test_hour_that_comes_twice_in_local_time_is_no_preemption(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        cache = JobCache("one", "a", poll_s=0)
+        of_winter, of_summer, either = "2026-12-01T12:00:00", "2026-07-01T12:00:00", "2026-10-25T02:30:00"
+        for before in (of_winter, of_summer):  # libraries read the hour as they read the time before it
+            show(("1", "RUNNING", "cpu", before), ("2", "RUNNING", "cpu", either))
+            cache.look()
+        assert "2" not in cache.ending_early()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_job_whose_comment_a_site_rewrites_is_still_ours(show: Show, tmp_path: Path) -> None:

@@ -107,6 +107,32 @@ def limit(nodes: Any, tmp_path: Path) -> Callable[..., int]:
     return look
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "is_failure"),
+    [
+        ("PENDING", "launch failed requeued held", True), ("PENDING", "launch_failed_requeued_held", True),
+        ("PENDING", "user env retrieval failed requeued held", True), ("REQUEUE_HOLD", "None", True),
+        ("SPECIAL_EXIT", "None", True), ("PENDING", "JobHeldUser", False), ("PENDING", "JobHeldAdmin", False),
+        ("PENDING", "Priority", False),
+    ],
+)  # fmt: skip
+def test_job_that_slurm_holds_after_a_failure_is_cancelled_and_suspends_its_type(
+    state: str, reason: str, is_failure: bool, nodes: Any, tmp_path: Path, command: Callable[[str, str], None]
+) -> None:
+    over = "7|CANCELLED|None|0:00||N/A|N/A|ray:one:a:cpu:r"
+    command("scancel", f"echo $* >> {tmp_path}/scancelled; echo '{over}' > {tmp_path}/queue")
+    (tmp_path / "queue").write_text(f"7|{state}|{reason}|1:00||N/A|N/A|ray:one:a:cpu:r\n")
+    alive = nodes.non_terminated_nodes({})
+    assert alive == (["head"] if is_failure else ["head", "7"])
+    refused = [entry.detail for entry in EventLog(tmp_path).last(9) if entry.what == "refused"]
+    assert len(refused) == is_failure
+    if is_failure:
+        assert (tmp_path / "scancelled").read_text().split() == ["--quiet", "7"]
+        assert refused[0].startswith("job 7 could not be started and was cancelled: ")
+    else:
+        assert not (tmp_path / "scancelled").exists()
+
+
 def request(nodes: Any) -> None:
     """Ask for one more node, which SLURM refuses."""
     from ray.autoscaler.tags import TAG_RAY_LAUNCH_REQUEST, TAG_RAY_USER_NODE_TYPE
