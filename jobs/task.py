@@ -93,11 +93,8 @@ class StageTask:
         try:
             with ray_in_job.head(allocation, folder, disk, lambda: self._told_to_end) as head:
                 self._run_stage(folder, head.address)
-        except (
-            RuntimeError,
-            TimeoutError,
-            ClusterError,
-        ) as error:  # from Ray's nodes: errors of a stage stay in its own process
+        # from Ray's nodes: errors of a stage stay in its own process
+        except (RuntimeError, TimeoutError, ClusterError) as error:
             if self._told_to_end:  # before the stage began, so that there is nothing to save
                 self._requeue_preempted(submitit.JobEnvironment().job_id)
             else:
@@ -190,6 +187,8 @@ class StageTask:
     def _may_requeue(self, job_id: str) -> bool:
         """Whether this job should request its requeue: while it runs, or when SLURM ends it only for its time limit.
         Otherwise it was cancelled, which a requeue would undo, or SLURM requeues it by itself."""
+        if submitit.JobEnvironment().cluster == "local":  # SLURM knows nothing of it
+            return not self._is_taken_back(job_id)
         found = None
         for _ in _until_slurm_answers():
             found = slurm.standing(job_id)

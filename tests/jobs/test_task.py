@@ -94,6 +94,17 @@ def test_local_job_in_the_shell_of_srun_leaves_the_surrounding_job_alone(
     assert in_a_job(Config().model_dump(mode="json"), tmp_path, monkeypatch, **local)["summary"] == "None None"
 
 
+def test_local_job_near_its_time_limit_goes_on_without_asking_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", "PATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    config = with_overrides(Config(), {"train.run": tmp_path / "run", "slurm.folder": tmp_path / "jobs"})
+    again = _task("train", "emixer.stages.train", config).checkpoint()
+    assert isinstance(again.function, StageTask)
+    assert "SLURM" not in capsys.readouterr().out
+
+
 def test_files_of_jobs_and_runs_hold_no_password(tmp_path: Path) -> None:
     storage = {"tune.storage": "postgresql://me:s3cret@host/db", "slurm.folder": tmp_path / "jobs"}
     config = with_overrides(Config(), storage)
