@@ -230,8 +230,8 @@ class Cluster:
     def most_workers(self) -> int:
         """Return how many workers the cluster had at most, from asking SLURM for a job to its end.
 
-        How many were asked for in all depends on the machine: on a busy one, a node may be idle long enough to be
-        released before Ray gives it a task, and is asked for again.
+        How many were asked for in all depends on the machine: on a busy one, a node can be idle long enough to be
+        released before Ray gives it a task, and is then asked for again.
         """
         present: set[str] = set()
         most = 0
