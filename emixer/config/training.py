@@ -115,7 +115,8 @@ class ScheduleConfig(Section):
     """Run folder; an existing one with the same config is resumed."""
     num_workers: int | tuple[int, int] = 1
     """Ray Train workers, at least 1; one per GPU, or one per group of CPUs. `[MIN, MAX]` on an autoscaling cluster:
-    training starts with MIN and resumes from its last checkpoint with more or fewer as nodes come and go."""
+    training starts with MIN and resumes from its last checkpoint with more or fewer as nodes come and go. A range needs
+    the cluster to itself: Ray Train counts resources that other programs use as free."""
     use_gpu: bool | None = None
     """Whether to use GPUs. Default: if the cluster has any."""
     cpus_per_worker: int = Field(1, ge=1)
@@ -127,7 +128,8 @@ class ScheduleConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast dtype; fp16 adds loss scaling."""
     sync_batch_norm: bool = True
-    """Batch-norm statistics over all workers, so that results do not depend on their number."""
+    """Batch-norm statistics over all workers, so that results do not depend on their number. False saves the exchange;
+    then checkpoints hold those of the first worker, and a resumed run of several is not exact."""
     log_every_images: int = Field(1_000, ge=1)
     """Interval of logging to metrics.jsonl and TensorBoard [images]."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = Field((), strict=False)

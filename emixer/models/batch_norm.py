@@ -59,7 +59,8 @@ class BatchNorm2d(nn.BatchNorm2d):
                 h_BCHW, self.running_mean, self.running_var, self.weight, self.bias, True, _MOMENTUM, _EPS
             )
         float_BCHW = h_BCHW.float()
-        mean_C, var_C, count = _moments_over_workers(float_BCHW)
+        assert self.running_mean is not None
+        mean_C, var_C, count = _moments_over_workers(float_BCHW, self.running_mean)
         self._update_running(mean_C.detach(), var_C.detach() * (count / (count - 1)))
         scale_C = torch.rsqrt(var_C + _EPS) * (1.0 if self.weight is None else self.weight)
         shift_C = -mean_C * scale_C + (0.0 if self.bias is None else self.bias)
@@ -122,13 +123,19 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _moments_over_workers(h_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _moments_over_workers(h_BCHW: Tensor, around_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance and number of values of each channel.
+
+    around_C: something near the mean, the same on all workers. In squares of values that are far from it for their
+    spread, the variance would be lost to rounding.
+    """
     channels = h_BCHW.shape[1]
+    centred_BCHW = h_BCHW - _per_channel(around_C)
     count = h_BCHW.new_full((1,), h_BCHW.numel() // channels)
-    local = torch.cat([h_BCHW.sum(dim=(0, 2, 3)), h_BCHW.square().sum(dim=(0, 2, 3)), count])
+    local = torch.cat([centred_BCHW.sum(dim=(0, 2, 3)), centred_BCHW.square().sum(dim=(0, 2, 3)), count])
     total_C, total_square_C, total = _SumOverWorkers.apply(local).split([channels, channels, 1])
-    mean_C = total_C / total
-    return mean_C, (total_square_C / total - mean_C.square()).clamp(min=0), total
+    offset_C = total_C / total
+    return around_C + offset_C, (total_square_C / total - offset_C.square()).clamp(min=0), total
 
 
 def _per_channel(x_C: Tensor) -> Tensor:

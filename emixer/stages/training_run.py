@@ -96,9 +96,11 @@ def _stopped_by(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    last = find_checkpoint(folder.checkpoints, "last")
+    if is_trial:
+        return
+    last = trained_checkpoint(folder)
     # no finished run: what waits for a trained model, as dependent jobs do, must not start
-    if not is_trial and last is not None and last.images < images:
+    if last.images < images:
         saved = f"checkpoint saved at {last.images:,} of {images:,} images. Run the same command again to resume."
         if received and received[0] == signal.SIGINT:
             raise KeyboardInterrupt(f"Interrupted; {saved}")

@@ -1,8 +1,8 @@
-"""torch's process group for the workers of Ray Train, set up as Ray does it, with two differences.
+"""torch's process group for the workers of Ray Train, set up as Ray does it, with three differences.
 
 If a worker has no CUDA device, a clear error comes before NCCL's own. And where Ray listens on the loopback only, so
 does the group: the store through which its workers find each other has no password, and torch would let it listen on
-every interface.
+every interface. And the group is never taken apart: it ends with its workers.
 """
 
 import os
@@ -43,6 +43,13 @@ class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
         ray.get([
             worker_group.execute_single_async(rank, _join, backend, rank, num, port, timeout_s) for rank in range(num)
         ])  # fmt: skip
+
+    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Do nothing: Ray ends the workers' processes next.
+
+        Without the group, training that still runs in them would go on as if each worker were the only one, sum no
+        gradients, and save what comes of it.
+        """
 
 
 class _Config(TorchConfig):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """What a run writes during training: metrics.jsonl, TensorBoard, samples, checkpoints. Only the first worker writes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -78,7 +78,7 @@ class Recorder:
             self._save(is_best=True)
 
     def _record_validation(self, metrics: dict[str, float]) -> None:
-        self._validation, self._validated_at = metrics, self._state.images
+        self._validation, self._validated_at = _finite(metrics), self._state.images
         self._write({f"validation/{name}": value for name, value in metrics.items()})
 
     def _save(self, is_best: bool) -> None:
@@ -96,7 +96,7 @@ class Recorder:
     def _write(self, values: dict[str, float]) -> None:
         if rank() != 0:
             return
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        finite = _finite(values)
         self._folder.append_metrics({"images": self._state.images, **finite})
         for tracker in self._trackers:
             tracker.log(finite, self._state.images)
@@ -151,6 +151,11 @@ def wait_for_all() -> None:
     """Wait until every worker gets here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Those that JSON can hold."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _from_first(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

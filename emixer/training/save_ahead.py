@@ -60,9 +60,12 @@ def _draining(nodes: Set[str]) -> Set[tuple[str, bool]]:
 
 
 def _workers(folder: RunFolder) -> float:
-    """Return the number of workers at the last checkpoint; before the first, infinity: there is nothing to lose."""
+    """Return the number of workers at the last checkpoint. Before the first: 0, or infinity if there is nothing to
+    lose."""
     found = find_checkpoint(folder.checkpoints, "last")
-    return math.inf if found is None else int(found.state["position"]["num_workers"])
+    if found is None:
+        return math.inf if folder.last_metrics() is None else 0
+    return int(found.state["position"]["num_workers"])
 
 
 def _room(resources_per_worker: Mapping[str, float]) -> int:

@@ -76,6 +76,11 @@ def require_room(schedule: ScheduleConfig) -> None:
                 f"{asked} gpus_per_worker={gpus:g} puts two workers on one GPU, which NCCL refuses. Use whole GPUs, or "
                 "one worker."
             )
+        if schedule.gpus_per_worker < 1 and workers != schedule.worker_range[1]:
+            raise ConfigError(
+                f"{asked} gpus_per_worker={gpus:g}: a range needs whole GPUs, since Ray Train counts the workers that "
+                "fit by the sum of all GPUs. Set gpus_per_worker=1, or a number of workers."
+            )
         remedy = "Lower either, join a larger cluster, or set use_gpu=false."
         require_resource("GPU", workers * gpus, f"{asked} gpus_per_worker={gpus:g}. {remedy}")
 

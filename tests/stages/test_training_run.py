@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from emixer.checkpoint import save_checkpoint
+from emixer.checkpoint import find_checkpoint, save_checkpoint
 from emixer.config import Config
 from emixer.errors import StoppedError
 from emixer.progress import Progress
 from emixer.run_folder import RunFolder
 from emixer.sigterm import ends_this_process
+from emixer.stages import training_run
 from emixer.stages.training_run import _signals_without_handler, _stopped_by, trained_checkpoint
 
 IMAGES = 100
@@ -59,6 +60,16 @@ def test_sigterm_saves_where_an_experiment_has_joined_ray_before_its_training() 
 def test_run_that_was_asked_to_stop_is_no_finished_one(folder: RunFolder) -> None:
     # a job that ended so would be finished for SLURM, and jobs that wait for a trained model would start
     with pytest.raises(StoppedError, match=r"stop-requested; checkpoint saved at 40 of 100 images"), heeding(folder):
+        save(folder, 40)
+
+
+def test_stopped_run_is_no_finished_one_where_its_first_checkpoint_is_not_in_sight_at_once(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker on another node has written it, and NFS shows it later."""
+    looks = iter([None])
+    monkeypatch.setattr(training_run, "find_checkpoint", lambda *what: next(looks, find_checkpoint(*what)))
+    with pytest.raises(StoppedError, match="saved at 40 of 100 images"), heeding(folder):
         save(folder, 40)
 
 

@@ -324,6 +324,7 @@ def test_poor_trials_are_pruned_and_diverged_trials_are_marked(
         ({"tune__space": ["model.side_px choice 32 64"]}, r"images in .* have 32 px"),
         ({"tune__space": ["train.batch_size choice 16 17"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
         ({"tune__space": ["train.batch_size int 16 32"], "train__num_workers": 2}, r"batch_size=17 cannot be split"),
+        ({"train__num_workers": (1, 2)}, r"num_workers=.* is for a single run\. Give trials one number"),
         ({"tune__resume": True}, r"There is no study in .*study to resume"),
     ],
 )

@@ -51,3 +51,14 @@ def test_resumed_run_believes_no_better_value_than_that_of_the_checkpoint_kept_a
     assert last is not None
     assert best is not None
     assert best.state["best"] <= last.state["best"]
+
+
+def test_metric_that_is_no_number_does_not_keep_a_checkpoint_from_being_saved(tmp_path: Path) -> None:
+    folder = RunFolder.create_or_resume(tmp_path / "run", "train", Config())
+    state = State(images=1, best=None, model=torch.nn.Linear(1, 1), schedule=SimpleNamespace(trackers=()))
+    recorder = Recorder(folder, cast(TrainableState, state), cast(DataOrder, None))
+    recorder._record_validation({"loss": float("nan"), "auc": 0.5})
+    recorder.save()
+    last = checkpoint.find_checkpoint(folder.checkpoints, "last")
+    assert last is not None
+    assert last.state["validation"] == {"auc": 0.5}

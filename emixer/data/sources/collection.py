@@ -20,8 +20,11 @@ from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SPLITS
 from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
 
-_VIEW_NAME = re.compile(r"[A-Za-z][A-Za-z_ -]{0,15}")
-"""What may be shown of a view column, which could be another one that holds ids."""
+_VIEW_WORDS = frozenset(
+    "pa ap ll l r rl lat lateral frontal xtable swimmers rao lao rpo lpo rld lld decubitus oblique obl axial lordotic apical "
+    "horizontal supine erect upright portable costal pediatric left right view unk unknown other exclude".split()
+)
+"""What may be shown of a view column, which could be another one that holds names or ids."""
 _SUBJECTS_AT_ONCE = 2**14
 """As Python strings, which take five times the memory of Arrow's."""
 
@@ -128,7 +131,8 @@ def select_views(
 def _of_view(value: str | None) -> str:
     if value is None:
         return "of view not given"
-    return f"of view {value}" if _VIEW_NAME.fullmatch(value) else "of a view without a name"
+    words = re.split(r"[ _-]+", value.lower())
+    return f"of view {value}" if _VIEW_WORDS.issuperset(words) else "of an unknown view"
 
 
 def require_images(images: pa.Table, where: Path, not_selected: Mapping[str, int]) -> None:

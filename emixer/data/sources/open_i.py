@@ -31,7 +31,7 @@ from emixer.data.sources.tables import (
     label_vectors,
     read_header,
     read_table,
-    require_column,
+    require_columns,
     require_file,
     require_one_of,
     require_safe_ids,
@@ -143,8 +143,7 @@ def _read_labels(source: OpenISource) -> _Listed | None:
     gold = [name for name in header if name.startswith(_GOLD)]
     expected = [_GOLD + name for name in NIH14]
     if gold:
-        for name in expected:
-            require_column(path, header, name)
+        require_columns(path, header, expected)
     unknown = [name for name in gold if name not in (*expected, _GOLD_NORMAL)]
     if unknown:
         raise SourceError(f"{path} has an unknown column {unknown[0]!r}. Gold labels are {', '.join(expected)}.")

@@ -89,7 +89,12 @@ def _subjects(source: RsnaPneumoniaSource, ids: pa.ChunkedArray) -> tuple[pa.Chu
     names, patients = (pa.chunked_array([column]) for column in read_origin(source.nih_mapping, ids))
     if source.nih_root is None:
         return patients, split_by_subject(patients, source.validate_fraction, source.test_fraction)
-    splits, _ = nih_splits(source.nih_root, names, patients, source.validate_fraction, source.test_fraction)
+    splits, official = nih_splits(source.nih_root, names, patients, source.validate_fraction, source.test_fraction)
+    if not official:  # by hash, patients would be where NIH's ingest puts them only if its fractions were these
+        raise SourceError(
+            f"{source.nih_root} has no official lists (train_val_list.txt, test_list.txt). Check ingest.source.nih_root "
+            "and download the lists, or unset it to split NIH's patients by hash."
+        )
     if splits.null_count:
         raise SourceError(
             f"{splits.null_count:,} images are in neither official list in {source.nih_root}. Download the lists again."

@@ -27,6 +27,8 @@ _FIRST_ROW = 2  # of the data; the header is row 1
 _KEYS_AT_ONCE = 65_536
 """Keys that are hashed together: a hash table takes 180 bytes a key, more than the keys themselves."""
 _MAX_NAMES, _MAX_NAME_LENGTH = 40, 40
+_SHOWN_LENGTH = 3
+"""Of a cell: 2, N/A and yes, but hardly a name or an id."""
 LABELS = "\0labels"
 """Name for a column of labels that have been read, beside those of a CSV, none of which is named so."""
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -61,9 +63,13 @@ def read_header(path: Path) -> list[str]:
         raise SourceError(f"{path} is empty. Expected a CSV table with a header.")
     if len(header) == 1:
         _require_commas(path, header[0])
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise SourceError(f"{path} names the column {_short(twice[0])!r} twice. Column names must be unique.")
+    first = {}
+    for place, name in enumerate(header, 1):
+        if first.setdefault(name, place) != place:
+            raise SourceError(
+                f"{path}: columns {first[name]} and {place} have the same name. Column names, the first row, must be "
+                "unique."
+            )
     return header
 
 
@@ -84,8 +90,7 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     Raises SourceError for a missing column, a row of another length, or bytes that are not UTF-8.
     """
     header = read_header(path)
-    for name in columns:
-        require_column(path, header, name)
+    require_columns(path, header, columns, optional)
     wanted = [*columns, *(name for name in optional if name in header and name not in columns)]
     ragged: list[Any] = []
 
@@ -130,13 +135,26 @@ def _trimmed(table: pa.Table) -> pa.Table:
     return table
 
 
-def require_column(path: Path, header: Sequence[str], name: str) -> None:
-    """Raises SourceError, with the nearest name there is, when a column is absent."""
-    if name not in header:
-        near = difflib.get_close_matches(name, header, n=1, cutoff=0.6)
-        hint = f" Did you mean {_short(near[0])!r}?" if near else ""
-        columns = ", ".join(map(_short, header[:_MAX_NAMES]))
-        raise SourceError(f"{path} has no column {name!r}. Its columns are: {columns}.{hint}")
+def require_columns(path: Path, header: Sequence[str], names: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Raises SourceError, with the columns there are and the nearest name, when a column is absent."""
+    missing = next((name for name in names if name not in header), None)
+    if missing is None:
+        return
+    _require_names(path, header, [missing, *names, *optional])
+    near = difflib.get_close_matches(missing, header, n=1, cutoff=0.6)
+    hint = f" Did you mean {_short(near[0])!r}?" if near else ""
+    columns = ", ".join(map(_short, header[:_MAX_NAMES]))
+    raise SourceError(f"{path} has no column {missing!r}. Its columns are: {columns}.{hint}")
+
+
+def _require_names(path: Path, header: Sequence[str], names: Sequence[str]) -> None:
+    """Raises SourceError when the first row has none of the names in whatever case: it may be a patient's, and must
+    not be shown."""
+    if not {name.lower() for name in names} & {name.lower() for name in header}:
+        raise SourceError(
+            f"{path} has no column {names[0]!r}, nor any other that is expected. If its first row holds data, insert a "
+            "row of column names above it; otherwise check that the settings name its columns."
+        )
 
 
 def require_version(path: Path, versions: Mapping[str, Sequence[str]]) -> str:
@@ -191,8 +209,10 @@ def require_known_labels(path: Path, cells: pa.DictionaryArray, column: str, kno
 
 def require_only(path: Path, columns: Sequence[str]) -> None:
     """Raises SourceError when the table has a column that is not expected: it may be a label nobody would see."""
-    unknown = [name for name in read_header(path) if name not in columns]
+    header = read_header(path)
+    unknown = [name for name in header if name not in columns]
     if unknown:
+        _require_names(path, header, columns)
         raise SourceError(
             f"{path} has an unknown column {_short(unknown[0])!r}. Expected exactly: {', '.join(columns)}."
         )
@@ -351,7 +371,7 @@ def lookup(keys: pa.ChunkedArray, table_keys: pa.ChunkedArray) -> pa.Array:
 
 def shown(value: str) -> str:
     """A cell's value as far as it may be shown: short ones only, since a shifted column could hold an id or text."""
-    return repr(value) if len(value) <= 6 else f"a text of {len(value)} characters"
+    return repr(value) if len(value) <= _SHOWN_LENGTH else f"a text of {len(value)} characters"
 
 
 def _short(name: str) -> str:

@@ -191,6 +191,11 @@ def _checked(config: Config) -> tuple[Path, Space, Basis]:
     tune = config.tune
     if tune.study is None:
         raise ConfigError("tune.study is not set. Give --study FOLDER for the search and its trials.")
+    fewest, most = config.train.worker_range
+    if fewest != most:  # the first trial would reserve the whole cluster
+        raise ConfigError(
+            f"train.num_workers={config.train.workers_in_words} is for a single run. Give trials one number."
+        )
     folder = tune.study.resolve()
     files.require_writable(folder)
     space = parse_space(tune.space, config)

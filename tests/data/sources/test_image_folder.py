@@ -134,7 +134,7 @@ def test_images_that_are_not_frontal_are_left_out_and_counted(tmp_path: Path) ->
     settings = {"label_columns": ("Edema",), "view_column": "Projection"}
     collection = read(tmp_path, padchest, **settings)
     assert column(collection, "view") == ["PA", "AP_horizontal"]
-    assert collection.not_selected == {"of a view without a name": 1, "of view L": 1, "of view not given": 1}
+    assert collection.not_selected == {"of an unknown view": 1, "of view L": 1, "of view not given": 1}
     kept = read(tmp_path, padchest, **settings, views=("l",), keep_missing_view=True)
     assert column(kept, "image_path") == ["b.png", "d.png"]
 
@@ -189,6 +189,39 @@ def test_it_is_remarked_what_counts_as_a_patient_where_no_column_names_them(tmp_
     by_study = read(tmp_path, text, label_columns=("Edema",), study_column="exam")
     assert column(by_study, "subject_id") == ["e1", "e1"]
     assert by_study.remarks == {"images of unknown patients: each study counts as one (no subject_column)": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("a.png,Jane Roe,1950-02-03,F,Large right effusion.\nb.png,Jane Roe,1950-02-03,F,Clear.\n", {}),
+        ("a.png,Roe,F,Roe\n", {}),
+        ("image,kind,Roe,Roe\na.png,x,1,1\n", {}),
+        ("Roe,kind\na.png,x\n", {"class_column": "Label"}),
+    ],
+    ids=["no header", "no header, a cell twice", "a name twice", "other columns"],
+)
+def test_error_does_not_quote_a_first_row_that_may_be_a_patients(
+    text: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError) as raised:
+        read(tmp_path, text, **{"class_column": "kind", **settings})
+    assert "Roe" not in str(raised.value)
+    assert "effusion" not in str(raised.value)
+    assert "row" in str(raised.value)
+
+
+def test_table_without_a_header_is_told_to_need_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no column 'image', nor any other.*insert a row of column names above it"):
+        read(tmp_path, "a.png,x\nb.png,y\n", class_column="kind")
+
+
+def test_views_that_may_be_names_are_counted_without_being_shown(tmp_path: Path) -> None:
+    text = "image,Edema,proj\na.png,1,PA\nb.png,0,Roe\nc.png,0,Jane Roe\nd.png,1,XTABLE LATERAL\ne.png,1,AP_horizontal\n"
+    collection = read(tmp_path, text, label_columns=("Edema",), view_column="proj", views=("PA",))
+    assert collection.not_selected == {
+        "of an unknown view": 2, "of view AP_horizontal": 1, "of view XTABLE LATERAL": 1,
+    }  # fmt: skip
 
 
 def test_views_are_spelled_as_they_were_asked_for(tmp_path: Path) -> None:

@@ -417,6 +417,14 @@ def test_rsna_refuses_nihs_folder_without_the_mapping(tmp_path: Path) -> None:
         read_collection(RsnaPneumoniaSource(root=rsna(tmp_path), nih_root=tmp_path))
 
 
+def test_rsna_refuses_nihs_folder_without_its_lists(tmp_path: Path) -> None:
+    """Splits by hash would not be those of NIH's own ingest, whose share of test patients is another."""
+    root, mapping = rsna(tmp_path / "rsna"), write(tmp_path, "mapping.json", json.dumps(MAPPING))
+    for folder in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(SourceError, match=r"has no official lists.*download the lists, or unset it"):
+            read_collection(RsnaPneumoniaSource(root=root, nih_mapping=mapping, nih_root=folder))
+
+
 def test_rsna_refuses_tables_that_contradict_each_other(tmp_path: Path) -> None:
     path = rsna(tmp_path) / "stage_2_detailed_class_info.csv"
     path.write_text(path.read_text().replace(",Normal\n", ",Lung Opacity\n"))
