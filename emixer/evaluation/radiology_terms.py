@@ -46,7 +46,8 @@ TERMS: dict[str, str] = {
         cardiomegaly
         cardiac enlargement
         enlarge(d|ment)( of)?( the)? (heart|cardiac|cardio\S*)
-        (heart|cardiac|cardio\S*)( (?!{_NOT_OF_SUBJECT} )\S+){{0,6}} (enlarged|(large|prominent){_OF_SUBJECT})""",
+        (heart|cardiac|cardio\S*)( (?!{_NOT_OF_SUBJECT} )\S+){{0,6}} (enlarged|(large|prominent){_OF_SUBJECT})
+        (heart|cardiac|cardio\S*)( silhouette)?( size)? (is|appears|remains)( \S+ly)? increased""",
     "Consolidation": r"""
         consolidat(ions?|ive)""",
     "Edema": r"""
@@ -61,7 +62,8 @@ TERMS: dict[str, str] = {
         \w*mediastin\w+( (?!({_NOT_OF_SUBJECT}|heart|cardiac) )\S+){{0,5}} (widen\w*|enlargement|prominence)
         \w*mediastin\w+( (?!({_NOT_OF_SUBJECT}|heart|cardiac) )\S+){{0,5}} (enlarged|prominent){_OF_SUBJECT}""",
     "Fracture": r"""
-        fractur(es?|ed)""",
+        fractur(es?|ed)
+        fx""",
     "Lung Lesion": rf"""{_MASS}{_NODULE}
         (lung|pulmonary|cavitary) lesions?""",
     "Lung Opacity": r"""
@@ -77,6 +79,7 @@ TERMS: dict[str, str] = {
         pleural (scar\w*|lesions?|disease|calcifications?|abnormalit\w+)""",
     "Pneumonia": r"""
         (broncho)?pneumonias?
+        pna
         (infectious|infective) (process|infiltrate)(es|s)?
         (?<!granulomatous )(?<!tuberculous )(?<!tuberculosis )infections?""",
     "Pneumothorax": r"""
@@ -89,7 +92,7 @@ TERMS: dict[str, str] = {
         catheters?
         tubes?
         picc
-        (central|venous|jugular|subclavian|ij|arterial) lines?
+        (central|venous|jugular|subclavian|ij|arterial) (lines?|sheaths?)
         ett|ngt|ogt|dob+hof+|swan-ganz|tracheostomy|iabp|balloon pump|cannulas?
         lines?(?= (tips?|terminat\w+|ends?|is in place))
         port-?a-?cath\S*
@@ -138,10 +141,10 @@ NORMAL_STATEMENTS: dict[str, str] = {
     "Cardiomegaly": rf"""
         (heart|cardiac|cardio\S*)\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
         (heart|cardiac)( {_LISTED}[^ ;]+){{0,5}}? lungs( {_LISTED}[^ ;]+){{0,3}}? (is|are|appear) {_NORMAL}(?! except)
-        normal( \S+)? (heart|cardiac|cardio\S*)(?! except)""",
+        normal( \S+)?( of( the)?)? (heart|cardiac|cardio\S*)(?! except)""",
     "Enlarged Cardiomediastinum": rf"""
         \w*mediastin\w+\b( (?!{_NOT_BEFORE_NORMAL}\b)[^ ;]+){{0,9}}? {_NORMAL}(?! except)
-        normal( \S+){{0,4}} \w*mediastin\w+(?! except)""",
+        normal( (?!(with|but|is|are) )\S+){{0,8}} \w*mediastin\w+(?! except)""",
     "Fracture": rf"""
         (osseous|bony|skeletal) structures( \S+){{0,3}} ({_NORMAL}|intact)
         (bones|ribs|bony thorax)( \S+){{0,3}} ({_NORMAL}|intact)""",
@@ -156,7 +159,7 @@ BORDERLINE_STATEMENTS: dict[str, str] = {
     "Cardiomegaly": rf"""
         (heart|cardiac|cardio\S*)\b( (?!but\b)[^ ;]+){{0,6}}? {_UPPER_NORMAL}
         (upper limits?|top|high|upper)[ -]normal( \S+)? (heart|cardiac)
-        borderline (cardiomegaly|heart|cardiac|enlarge\w+)""",
+        borderline( size of( the)?)? (cardiomegaly|heart|cardiac|enlarge\w+)""",
 }
 """Statements that make a label uncertain."""
 
@@ -169,26 +172,33 @@ _EARLIER = (
     r"|(on|in|at) the (study|film|radiograph|exam\S*) (of|from))"
 )
 _EXCLUDED = r"(be |been )?(\S+ly )?(excluded?|ruled? out)"
-_STATES = r"(small|mild|moderate|minimal|stable|unchanged|persistent|new|worsening)"
+_SIZES = r"(small|mild|moderate|minimal|new|left|right|bilateral)"
+_COURSES = r"(stable|unchanged|persistent|worsening)"
+_STATES = rf"({_SIZES}|{_COURSES})"
+_GREATER_OR_LESS = r"(smaller|larger|(de|in)creased|improved|worse(ned)?)"
 _STATED = (
     r"(remains?|persists?|(is|are)( again| now| \S+ly)? "
-    r"(small|mild|moderate|large|enlarged|normal|clear|unremarkable|intact|stable|unchanged|present))"
+    rf"({_GREATER_OR_LESS}|small|mild|moderate|large|enlarged|normal|clear|unremarkable|intact|stable|unchanged|present))"
 )
+_GOES_ON_TO_OR = r"(?=( (?!(is|are|was|were|has|have|with|but|there|and) )[^ ;]+){1,8}? (or|nor) )"
 _HEDGES = r"(likely|probabl[ey]|possibl[ey]|presum\S+)"
 
 CLAUSE_END_BEFORE_TERM = rf"""
     but|however|although|though|except|aside|apart|other than|despite|while|whereas
     (?<!nor is )(?<!nor are )there|(?<!excluded )(?<!ruled out )(?<!nor )(?<!no longer seen )(is|are|was|were)
     has|have|shows|demonstrates|now|which
-    (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for )[;:]
+    ;
+    (?<!history )(?<!hx )(?<!removed )(?<!withdrawn )(?<!discontinued )(?<!absent )(?<!excluded )(?<!negative for ):
     (?<!consistent )(?<!compatible )(?<!associated )with
     ,(?= (and )?{_HEDGES} )
     (assessed|evaluated|seen|determined|excluded|visualized|measured) (due to|secondary to|owing to|because of|given)
-    (?<!if any )(?<!if present ), (and )?((a|an|the) )?({_STATES}|left|right|bilateral)"""
+    (?<!if any )(?<!if present ), ((and )?((a|an|the) )?{_COURSES}|(and )?(a|an|the) {_SIZES}|and {_SIZES})
+    (?<!if any )(?<!if present ),(?!{_GOES_ON_TO_OR}) {_SIZES}"""
 NEGATION_END_BEFORE_TERM = rf"""
     (rather than|instead of) [^,;]+ ,
     and ({_STATES}|the|a|an)
-    and(?= ([^ ,;]+ ){{1,4}}?{_STATED} )"""
+    and(?= ([^ ,;]+ ){{1,4}}?{_STATED} )
+    ,(?= ((?!(or|nor|and) )[^ ,;]+ ){{1,4}}?((has|have) )?{_GREATER_OR_LESS} )"""
 """A new statement, which a negation before it does not reach."""
 CLAUSE_END_AFTER_TERM = r"""
     but|however|although|though|except|while|whereas|there|with|;|after|since|following|because|when|where"""
@@ -200,40 +210,57 @@ HISTORY = r"""
 CONFIRMED_HISTORY = r"""
     (consistent|compatible|keeping|accordance) with( \S+){0,3}? (history|hx)( (of|for))?( known)?"""
 """Exceptions: terms after these are findings."""
-_MUCH = r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further))*"
+_MUCH = (
+    r"( (significant|interval|definite|appreciable|substantial|great(ly)?|much|other|further|relevant|major|marked"
+    r"|notable|clear|obvious|apparent|considerable|important|new|acute))*"
+)
+_SIGN_OF = r"( (convincing |definite )?(evidence|signs?) (of|for))?"
 _CHANGED = (
-    r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved|removed|re-?expanded"
-    r"|different|(well|optimally|properly|ideally) (position|place)\S*)"
+    r"((in|de)creased?|(un)?changed|resolved|cleared|improved|worsened|progressed|enlarged|larger?|bigger|new|moved"
+    r"|removed|re-?expanded|different|(well|optimally|properly|ideally) (position|place)\S*)"
 )
 _END = r"(resolution|resolving|clearing|resolved|cleared)( of)?"
 _PARTLY = (
     r"(partial(ly)?|incomplete(ly)?|near(ly)?|near-complete|near-total|almost|virtual(ly)?)"
     r"( complete(ly)?| total(ly)?| interval)*"
 )
+_WORDS = r"( (?!(or|and|nor) )[^ ,;]+){0,5}?"
+_ATTRIBUTE = (
+    r"(shift|tension( component)?|loculation|mass effect|(air-)?fluid levels?|cavitation|calcification|displacement"
+    r"|deviation|kinking)"
+)
 NO_CHANGE = rf"""
-    (no|not|without){_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
+    (no|not|without){_SIGN_OF}{_WORDS} change (in|of|to|from|since|compared){_WORDS}(?= $)
+    (no|not|without){_SIGN_OF}{_MUCH} (changes?|(in|de)creased?|changed|difference|improvement)( (in|of|from|since|to))?
     (no|not|lack of|without){_MUCH}( \S+ly| complete)* (changed|{_END})
-    (no|not|without)( (evidence|signs?) (of|for))?{_MUCH} (worsening|progression|enlargement|growth) (of|in)
+    (no|not|without){_SIGN_OF}{_WORDS} {_ATTRIBUTE} (associated with|of|from|to|in|due to|by){_WORDS}(?= $)
+    (no|not|without){_SIGN_OF}{_MUCH} (worsening|progression|enlargement|growth) (of|in)
     {_PARTLY} {_END}
     (until|to|ensure|document|confirm|verify)( complete| full| interval)? (resolution|clearing)( of)?
     (no|not) (longer(?! {_SEEN} )|only|more than)
+    (no|without( a)?) doubt
     not (yet )?(been )?(removed|withdrawn|discontinued)"""
 STILL_THERE = rf"""
     {_NOT} (been )?(\S+ly )?(yet )?(been )?{_CHANGED}
     {_NOT} (\S+ly )?(well|fully|completely|entirely|optimally|adequately) ({_SEEN}|evaluated|assessed|characterized)
     {_NOT} (\S+ly )?(typical|characteristic|specific|as(?! well)|under|kinked|fractured|advanced)
     {_NOT} (\S+ly )?(calcified|cavitary|cavitated|spiculated|displaced|angulated|comminuted|loculated|layering)
+    (not|no longer) (coiled|looped|kinked|malpositioned|under tension|loculated)
     {_NOT} (previously|formerly) (been )?{_SEEN}
     {_NOT} (been )?(\S+ly )?{_SEEN}( \S+)?? {_EARLIER}
     (absent|not there) {_EARLIER}
     (which|that) (was|were|is|are) (\S+ly )?{_SEEN} {_EARLIER}
     no longer (enlarging|growing|increasing|new)"""
 """After a term, these describe a change or an earlier image and do not negate the finding in this one."""
+ONE_SIDE = r"""
+    (?<= )(?<!the )(?P<side>(right|left)(-sided)?) (and|but|with) (no|not)( an?| any)? (left|right)(-sided)?(?= )"""
+"""A finding of one side that the other does not have, named once for both: "a small right and no left effusion"."""
 UNDECIDED = rf"""
     (cannot|can not|can't|could not|couldn't|not|nor)( \S+){{0,3}}? {_EXCLUDED}
     (unable|difficult|hard|impossible) to (\S+ly )?(exclude|rule out)"""
 NEGATION_BEFORE_TERM = r"""
     no|not|nothing|without|never|nor|neither|denies
+    doubt
     negative for
     (free|absence|lack|clear|clearing|resolution) of
     absent|resolved|rather than|instead of
@@ -242,6 +269,7 @@ NEGATION_BEFORE_TERM = r"""
     excludes|excluded|excluding"""
 NEGATION_AFTER_TERM = rf"""
     {_FIRM_VERB} (not|no longer|unlikely|absent|excluded|ruled out|resolved|cleared|gone)
+    {_FIRM_VERB} (thought|felt|considered|believed)( to be)? unlikely
     ({_NOT}|no longer) {_SEEN}
     (has|have) (completely |largely )?(resolved|cleared)
     (has|have|is|are) (now |fully |completely )*re-?expanded
@@ -250,11 +278,16 @@ _PLURAL_OR_PAIR = r"(\( (s|es) \) )?((/|and|or|&) (\S+ ){1,2}?)?"
 ANSWERED_NO = rf"""
     {_PLURAL_OR_PAIR}[:=-] (none|absent|negative|nil|{_NOT} {_SEEN})
     {_PLURAL_OR_PAIR}[:=-] no(?= ([,;/]|$))
-    none(?= ([,;/]|$))"""
+    none(?= ([,;/]|$))
+    {_PLURAL_OR_PAIR}(now )?absent(?= ([,;]|$))"""
 """Negative answer of a form, directly after the term."""
 DEVICE_GONE_BEFORE = r"""
     (removal|explantation|withdrawal|discontinuation|extubation) of
-    (removed|withdrew|withdrawn|discontinued|extubated|explanted)"""
+    (removed|withdrew|withdrawn|discontinued|extubated|explanted)(?! ([,;]|and))"""
+DEVICE_PLACED = r"""
+    (placement|insertion|introduction|advancement|positioning) of
+    (?<!previously )(?<!recently )(placed|inserted|introduced)|replaced (by|with)|exchanged for"""
+"""What stands after these has come, whatever was removed before it."""
 DEVICE_GONE_AFTER = r"""
     (removed|withdrawn|discontinued|pulled|explanted|taken out)
     removal"""
@@ -283,7 +316,8 @@ DOUBT_BEFORE_TERM = r"""
     suggest(s|ed|ing|ive|ion)?
     versus|vs\.?|differential\S*
     rule out|r / o|to exclude|to assess|consider
-    correlat\S+|recommend\S*|evaluate|assess"""
+    correlat\S+|recommend\S*|evaluate|assess
+    (evaluation|assessment) for"""
 _NO_CAUSE = r"(?! (represent|reflect|due to|related to|secondary to|caused)\w*)"
 DOUBT_AFTER_TERM = rf"""
     ((is|are|was|were|has|have|remains?) ((?!not )\S+ )?)?(possible|questioned|suspected|questionable)
@@ -294,7 +328,9 @@ DOUBT_AFTER_TERM = rf"""
     (should|could|may|might|must) (also )?be (considered|present|excluded|ruled out|missed|there|hidden)
     (may|might|could) (also )?(exist|remain|persist)
     (is|are) (doubtful|uncertain)
-    ((is|are) (small|tiny|minimal|trace|mild) )?, if (present|any)
+    doubtful(?= ([,;]|$))
+    ((is|are) (small|tiny|minimal|trace|mild) )?(, )?if (present|any)
+    until proven otherwise
     (is|are) (also )?favou?red(?! to)
     (needs?|has|have) to be (considered|excluded|ruled out)
     versus|vs\.?

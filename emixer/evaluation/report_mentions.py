@@ -24,7 +24,7 @@ from emixer.data.schema import ENGLISH
 from emixer.errors import ConfigError
 from emixer.evaluation import radiology_terms as terms
 
-LABELER_VERSION = 2
+LABELER_VERSION = 3
 """Changes whenever reports are read differently: results that depend on it are not mixed."""
 Sentence = Sequence[str]
 """Lower-case tokens, without the full stop."""
@@ -55,12 +55,14 @@ _BORDERLINE = {label: terms.whole_words(lines) for label, lines in terms.BORDERL
 _ENDS_BEFORE = terms.whole_words(terms.CLAUSE_END_BEFORE_TERM)
 _NEGATION_ENDS = terms.whole_words(terms.NEGATION_END_BEFORE_TERM)
 _ENDS_AFTER = terms.whole_words(terms.CLAUSE_END_AFTER_TERM)
+_ONE_SIDE = re.compile(terms.ONE_SIDE.strip())
 _NO_CHANGE = terms.whole_words(terms.NO_CHANGE)
 _HISTORY = terms.whole_words(terms.HISTORY)
 _CONFIRMED_HISTORY = terms.whole_words(terms.CONFIRMED_HISTORY)
 _STILL_THERE = terms.whole_words(terms.STILL_THERE)
 _LEFT_OPEN = terms.whole_words(terms.LEFT_OPEN)
 _DEVICE_GONE_BEFORE = terms.whole_words(terms.DEVICE_GONE_BEFORE)
+_DEVICE_PLACED = terms.whole_words(terms.DEVICE_PLACED)
 _DEVICE_GONE_AFTER = terms.whole_words(terms.DEVICE_GONE_AFTER)
 _DEVICE_PART_UNSEEN = terms.whole_words(terms.DEVICE_PART_UNSEEN)
 _DEVICE_STAYS = terms.whole_words(terms.DEVICE_STAYS)
@@ -109,7 +111,7 @@ def reads_language(language: str) -> bool:
 
 def read_sentence(tokens: Sentence) -> dict[str, Mention]:
     """Labels mentioned in one sentence."""
-    sentence = f" {' '.join(tokens)} "
+    sentence = _ONE_SIDE.sub(r"\g<side>", f" {' '.join(tokens)} ")
     found: dict[str, Mention] = {}
     for label, reader in _TERMS.items():
         for match in reader.finditer(sentence):
@@ -200,6 +202,8 @@ def _judge(sentence: str, match: re.Match[str]) -> Mention:
 def _device_is_gone(sentence: str, match: re.Match[str]) -> bool:
     before, after = _clause_around(sentence, match)
     before, after = (_without(_DEVICE_STAYS, part) for part in (before, after))
+    if placed := list(_DEVICE_PLACED.finditer(before)):
+        before = before[placed[-1].end() :]
     return bool(_DEVICE_GONE_BEFORE.search(before) or _DEVICE_GONE_AFTER.search(after))
 
 
@@ -214,9 +218,8 @@ def _last_end(ends: re.Pattern[str], sentence: str, stop: int) -> int:
 
 def _clause_around(sentence: str, match: re.Match[str]) -> tuple[str, str]:
     """Text before and after a term in its clause, with a space at both ends."""
-    before, after = sentence[: match.start()], sentence[match.end() :]
-    if ends := list(_ENDS_BEFORE.finditer(before)):
-        before = before[ends[-1].end() :]
+    before = sentence[_last_end(_ENDS_BEFORE, sentence, match.start()) : match.start()]
+    after = sentence[match.end() :]
     if end := _ENDS_AFTER.search(after):
         after = after[: end.start()]
     return before, after

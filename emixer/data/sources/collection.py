@@ -20,10 +20,11 @@ from emixer.data.schema import ENGLISH, KNOWN_OF_IMAGES, SPLITS
 from emixer.data.sorted_keys import sorted_rows
 from emixer.errors import SourceError
 
-_VIEW_WORDS = frozenset(
-    "pa ap ll l r rl lat lateral frontal xtable swimmers rao lao rpo lpo rld lld decubitus oblique obl axial lordotic apical "
-    "horizontal supine erect upright portable costal pediatric left right view unk unknown other exclude".split()
-)
+_VIEW_WORDS = {
+    "pa", "ap", "ll", "l", "r", "rl", "lat", "lateral", "frontal", "xtable", "swimmers", "rao", "lao", "rpo", "lpo",
+    "rld", "lld", "decubitus", "oblique", "obl", "axial", "lordotic", "apical", "horizontal", "supine", "erect",
+    "upright", "portable", "costal", "pediatric", "left", "right", "view", "unk", "unknown", "other", "exclude",
+}  # fmt: skip
 """What may be shown of a view column, which could be another one that holds names or ids."""
 _SUBJECTS_AT_ONCE = 2**14
 """As Python strings, which take five times the memory of Arrow's."""

@@ -92,8 +92,8 @@ def _subjects(source: RsnaPneumoniaSource, ids: pa.ChunkedArray) -> tuple[pa.Chu
     splits, official = nih_splits(source.nih_root, names, patients, source.validate_fraction, source.test_fraction)
     if not official:  # by hash, patients would be where NIH's ingest puts them only if its fractions were these
         raise SourceError(
-            f"{source.nih_root} has no official lists (train_val_list.txt, test_list.txt). Check ingest.source.nih_root "
-            "and download the lists, or unset it to split NIH's patients by hash."
+            f"{source.nih_root} has no official lists (train_val_list.txt, test_list.txt). Check "
+            "ingest.source.nih_root and download the lists, or unset it to split NIH's patients by hash."
         )
     if splits.null_count:
         raise SourceError(

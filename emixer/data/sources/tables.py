@@ -63,7 +63,7 @@ def read_header(path: Path) -> list[str]:
         raise SourceError(f"{path} is empty. Expected a CSV table with a header.")
     if len(header) == 1:
         _require_commas(path, header[0])
-    first = {}
+    first: dict[str, int] = {}
     for place, name in enumerate(header, 1):
         if first.setdefault(name, place) != place:
             raise SourceError(

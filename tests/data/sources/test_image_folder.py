@@ -212,12 +212,16 @@ def test_error_does_not_quote_a_first_row_that_may_be_a_patients(
 
 
 def test_table_without_a_header_is_told_to_need_one(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="has no column 'image', nor any other.*insert a row of column names above it"):
+    with pytest.raises(
+        SourceError, match=r"has no column 'image', nor any other.*insert a row of column names above it"
+    ):
         read(tmp_path, "a.png,x\nb.png,y\n", class_column="kind")
 
 
 def test_views_that_may_be_names_are_counted_without_being_shown(tmp_path: Path) -> None:
-    text = "image,Edema,proj\na.png,1,PA\nb.png,0,Roe\nc.png,0,Jane Roe\nd.png,1,XTABLE LATERAL\ne.png,1,AP_horizontal\n"
+    text = (
+        "image,Edema,proj\na.png,1,PA\nb.png,0,Roe\nc.png,0,Jane Roe\nd.png,1,XTABLE LATERAL\ne.png,1,AP_horizontal\n"
+    )
     collection = read(tmp_path, text, label_columns=("Edema",), view_column="proj", views=("PA",))
     assert collection.not_selected == {
         "of an unknown view": 2, "of view AP_horizontal": 1, "of view XTABLE LATERAL": 1,
