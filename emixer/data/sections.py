@@ -7,20 +7,23 @@ Headers that are not known (LUNGS:) belong to the section they stand in.
 The last section named findings that has any text wins; FINDINGS AND IMPRESSION counts as findings. Without one, the
 body is taken: what stands under REPORT:, OBSERVATIONS:, or the title of a chest image (CHEST, PA AND LATERAL:), which
 is a header only before the findings and the impression. Sections that only point to another one ("See impression.")
-have no text.
+have no text. A wet read, a preliminary report and an addendum count only if the report itself says nothing. What
+follows a COMPARISON: within the findings belongs to them.
+
+Items of a list, lines of a form (HEART: ...) and paragraphs are sentences, with a full stop or without.
 
 Every report comes to one `Outcome`; none is dropped without being counted.
 """
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from emixer.data.text import clean_text
 
-SECTION_VERSION = 5
+SECTION_VERSION = 6
 MissingFindings = Literal["drop", "impression", "impression-or-last-paragraph", "keep-without-report"]
 
 
@@ -44,12 +47,18 @@ class Outcome(StrEnum):
 class Section:
     """name: canonical, "" for what stands before the first header. text: the body, lines and all.
 
-    is_titled: the header is the title of the whole report (FINAL REPORT), so that the report may begin right below it.
+    header: as it is written. is_aside: part of a wet read, a preliminary report or an addendum.
     """
 
     name: str
     text: str
-    is_titled: bool = False
+    header: str = ""
+    is_aside: bool = False
+
+    @property
+    def is_titled(self) -> bool:
+        """Whether the header is the title of the whole report (FINAL REPORT), which may begin right below it."""
+        return bool(_WHOLE_REPORT.search(self.header))
 
 
 _FINDINGS = r"(?:FINDINGS?|FINDINS|FINDDINGS|FINDINDGS|FINDGINGS|FINDNGS|FINDNINGS|FINIDNGS|FIDNINGS)"
@@ -68,6 +77,11 @@ _NAMES = {
     "body": r"(?:RADIOLOGY\s+|X-?RAY\s+)?REPORT|(?:RADIOGRAPHIC\s+)?OBSERVATIONS?|RESULTS?|DESCRIPTION",
 }
 _WHOLE_REPORT = re.compile(r"(?:FINAL|INTERIM)\s+REPORT", re.IGNORECASE)
+_ASIDE = re.compile(r"(?:WET|PRELIMINARY)\s+(?:READ|REPORT)|ADDEND", re.IGNORECASE)
+_ABOUT_IMAGES = re.compile(r"COMPARISON|TECHNIQUE", re.IGNORECASE)
+_ABOUT_PATIENT = re.compile(r"INDICATION|HISTORY|REASON", re.IGNORECASE)
+_FIRST_SENTENCE = re.compile(r"\A\s*[^\s.][^.]*\.(?=\s)|\A\s*\S.*?\n[ \t]*(?=\n)", re.DOTALL)
+_FIRST_PARAGRAPH = re.compile(r"\A\s*\S.*?\n[ \t]*(?=\n)", re.DOTALL)
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _NAMES.items()}
 _PHRASE = "|".join(_NAMES.values())
 _ALONE = "|".join(pattern for name, pattern in _NAMES.items() if name != "body")
@@ -93,16 +107,27 @@ _HEADER = re.compile(
 )
 _RULE = re.compile(r"^[ \t]*+(?:_{8,}|-{8,}|={8,}|\*{8,})[ \t]*+$", re.MULTILINE)
 _ORNAMENT = re.compile(r"^[ \t]*+(?:_{8,}|[-=*~#]{3,})[ \t]*+$|\A\s*+(?:_{8,}|[-=*~#]{2,})(?=\s)", re.MULTILINE)
-_FIRST_ITEM = re.compile(r"^[ \t]*+\(?1[.)][ \t]+[^\W\d_]", re.MULTILINE)
-_NEXT_ITEM = re.compile(r"(?<=[^\s.:;!?,])[ \t]*+\n\s*+(?=\(?\d{1,2}[.)][ \t]+[^\W\d_])")
-"""Items of a list without full stops, of which each line is a sentence."""
+_ITEMS = tuple(
+    (re.compile(rf"^[ \t]*+{first}", re.MULTILINE), re.compile(rf"(?<=[^\s.:;!?,])[ \t]*+\n\s*+(?={each})"), least)
+    for first, each, least in (
+        (r"\(?1[.)][ \t]+[^\W\d_]", r"\(?\d{1,2}[.)][ \t]+[^\W\d_]", 1),
+        (r"[-*+][ \t]+[^\W\d_]", r"[-*+][ \t]+[^\W\d_]", 2),
+        (r"[A-Z][A-Za-z /,&()-]{1,40}:[ \t]", r"[A-Z][A-Za-z /,&()-]{1,40}:[ \t]", 2),
+    )
+)
+"""Of a list or form without full stops, each line of which is a sentence: how a line begins that shows one, how many
+of them do, and where the sentences end."""
+_BULLET = re.compile(r"^[ \t]*+[-*+][ \t]+(?=[^\W\d_])", re.MULTILINE)
+_PARAGRAPH_END = re.compile(r"(?<=[^\s.:;!?,])[ \t]*+\n[ \t]*+\n\s*+(?=[A-Z])")
 _STRONG = re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]{1,200})(?<=[^\s*])\1(?![\w*])")
 _TAG = re.compile(
     r"<(?P<end>/?)(?P<name>br|p|div|li|ul|ol|tr|td|table|h[1-6]|b|strong|i|em|u|span|font|pre)\b[^<>]{0,200}>", re.I
 )
 _ENTITY = re.compile(r"&(?:[a-z]{2,8}|#\d{1,6}|#x[0-9a-f]{1,6});", re.IGNORECASE)
 _SAME_SIGN = str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2500\u2501", "-") | {"\uff1a": ":", "\u00a0": " "}
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2500\u2501", "-")
+    | dict.fromkeys("\u2022\u2023\u2043\u00b7\u25aa\u25cf\u25e6", "*")
+    | {"\uff1a": ":", "\u00a0": " "}
 )
 _REFERENCE = re.compile(
     r"(?:findings?\s+)?(?:(?:are|is)\s+)?(?:please\s+|kindly\s+)?"
@@ -139,10 +164,14 @@ def split_sections(report: str) -> list[Section]:
         elif name in ("", "other"):
             sections.append((start, end, "body"))
     ends = [start for start, _, _ in sections[1:]] + [len(text)]
-    return [
-        Section(name, text[begin:end], bool(_WHOLE_REPORT.search(text, start, begin)))
-        for (start, begin, name), end in zip(sections, ends, strict=True)
-    ]
+    parts, is_aside = [], False
+    for (start, begin, name), end in zip(sections, ends, strict=True):
+        header = text[start:begin]
+        if not name or _WHOLE_REPORT.search(header):  # a line of underscores, or the report itself
+            is_aside = False
+        is_aside |= bool(_ASIDE.search(header))
+        parts.append(Section(name, text[begin:end], header, is_aside))
+    return parts
 
 
 def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome]:
@@ -150,6 +179,10 @@ def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome
     if not report.strip():
         return None, Outcome.EMPTY
     sections = split_sections(report)
+    final = [section for section in sections if not section.is_aside]
+    if len(final) < len(sections) and _says_something(final):
+        sections = final
+    sections = _with_interrupted_findings(sections)
     findings = _last(sections, "findings") or _last(sections, "body", _LAST_PARAGRAPH_WORDS)
     if findings is not None:
         return findings, Outcome.FINDINGS
@@ -162,6 +195,39 @@ def findings_of(report: str, rule: MissingFindings) -> tuple[str | None, Outcome
         if paragraph is not None:
             return paragraph, Outcome.LAST_PARAGRAPH
     return None, Outcome.NO_FINDINGS
+
+
+def _says_something(sections: list[Section]) -> bool:
+    names = ("findings", "body", "impression")
+    return any(_last(sections, name) for name in names) or _last_paragraph(sections) is not None
+
+
+def _with_interrupted_findings(sections: list[Section]) -> list[Section]:
+    """The same, with what follows the comparison, technique or history that stands between findings and impression."""
+    whole: list[Section] = []
+    interruptions: list[str] = []
+    next_name = ""
+    for section in reversed(sections):
+        if section.name != "other":
+            if section.name in ("findings", "body"):
+                section = replace(section, text="\n\n".join([section.text, *reversed(interruptions)]))
+            next_name = section.name
+            interruptions = []
+        elif next_name == "impression":
+            interruptions.append(_beyond_its_header(section))
+        whole.append(section)
+    return whole[::-1]
+
+
+def _beyond_its_header(section: Section) -> str:
+    """What stands in a section after what its header announces: one sentence of images, a paragraph of the patient."""
+    if _ABOUT_IMAGES.search(section.header):
+        found = _FIRST_SENTENCE.match(section.text)
+    elif _ABOUT_PATIENT.search(section.header):
+        found = _FIRST_PARAGRAPH.match(section.text)
+    else:
+        return ""
+    return section.text[found.end() :] if found else ""
 
 
 def findings_or_whole(text: str, rule: MissingFindings) -> tuple[str | None, Outcome]:
@@ -191,7 +257,11 @@ def _as_markdown(tag: re.Match[str]) -> str:
         return "**"
     if name in ("i", "em", "u", "span", "font"):
         return ""
-    return "\n## " if name[0] == "h" and not tag["end"] else "\n"
+    if name == "li" and not tag["end"]:
+        return "\n- "
+    if name in ("br", "td"):
+        return "\n"
+    return "\n\n## " if name[0] == "h" and not tag["end"] else "\n\n"
 
 
 def _inside_sentence(text: str, match: re.Match[str]) -> bool:
@@ -217,9 +287,14 @@ def _last(sections: list[Section], name: str, min_words: int = 1) -> str | None:
 
 
 def _clean(text: str) -> str:
-    if _FIRST_ITEM.search(text):
-        text = _NEXT_ITEM.sub(". ", text)
-    return clean_text(_STRONG.sub(r"\2", _ORNAMENT.sub(" ", text)))
+    text = _ORNAMENT.sub(" ", text)
+    for line, end_before, least in _ITEMS:
+        if len(line.findall(text)) >= least:
+            text = end_before.sub(".\n", text)
+    if len(_BULLET.findall(text)) > 1:
+        text = _BULLET.sub("", text)
+    text = _PARAGRAPH_END.sub(".\n", text)
+    return clean_text(_STRONG.sub(r"\2", text))
 
 
 def _last_paragraph(sections: list[Section]) -> str | None:

@@ -64,6 +64,33 @@ MIMIC = """                                 FINAL REPORT
         ),
         ("FINDINGS: Clear.\n\nRECOMMENDATION(S):  Repeat.\n\nNOTIFICATION: Told.", "Clear."),
         ("1. FINDINGS: Numbered header.\n2. IMPRESSION: x", "Numbered header."),
+        # each item, line of a form or paragraph is a sentence: nothing negates what stands in the next
+        (
+            "FINDINGS:\n- No effusion\n- Pneumothorax on\n  the left\n\nIMPRESSION: x",
+            "No effusion. Pneumothorax on the left",
+        ),
+        ("FINDINGS:\n* No effusion\n* Pneumothorax.\nIMPRESSION: x", "No effusion. Pneumothorax."),
+        ("FINDINGS:\n\u2022 No effusion\n\u2022 Pneumothorax", "No effusion. Pneumothorax"),
+        ("FINDINGS:<ul><li>No effusion</li><li>Pneumothorax</li></ul>", "No effusion. Pneumothorax"),
+        ("<p>FINDINGS: No effusion</p><p>Pneumothorax</p>", "No effusion. Pneumothorax"),
+        ("FINDINGS:\nPleura: No effusion\nHeart: Large", "Pleura: No effusion. Heart: Large"),
+        ("FINDINGS:\nNo effusion\n\nPneumothorax on the left", "No effusion. Pneumothorax on the left"),
+        ("FINDINGS: Opacity at the base\n- likely atelectasis.", "Opacity at the base - likely atelectasis."),
+        # sections within the findings
+        ("FINDINGS: Two views. COMPARISON: ___. Lungs clear.\n\nIMPRESSION: x", "Two views. Lungs clear."),
+        ("FINDINGS: Two views.\n COMPARISON: ___.\n\n Lungs clear.\n\nIMPRESSION: x", "Two views. Lungs clear."),
+        (
+            "FINDINGS: Two views.\n HISTORY: Cough.\n Fever.\n\n Lungs clear.\n\nIMPRESSION: x",
+            "Two views. Lungs clear.",
+        ),
+        ("CHEST, PA AND LATERAL: COMPARISON: ___. The lungs are clear.\n\nIMPRESSION: x", "The lungs are clear."),
+        ("FINDINGS: Lungs clear.\n\nTECHNIQUE: Two views.\n\nCOMPARISON: None.\n\nIMPRESSION: x", "Lungs clear."),
+        ("FINDINGS: Lungs clear.\n\nRECOMMENDATION: CT. Call the ward.\n\nIMPRESSION: x", "Lungs clear."),
+        # what is not the report itself
+        ("FINAL REPORT\nFINDINGS: Edema.\n\nPRELIMINARY REPORT\nFINDINGS: Clear.", "Edema."),
+        ("WET READ: ___\nFINDINGS: Clear.\n__________\nFINAL REPORT\nFINDINGS: Edema.", "Edema."),
+        ("FINDINGS: Edema.\nIMPRESSION: x\n\nADDENDUM\nFINDINGS: Told to the ward.", "Edema."),
+        ("PRELIMINARY REPORT\nFINDINGS: Edema.\nIMPRESSION: x", "Edema."),
     ],
 )
 def test_the_last_findings_section_with_text_wins(report: str, text: str) -> None:
@@ -197,6 +224,12 @@ def test_a_report_in_small_letters_has_headers_in_small_letters() -> None:
 def test_a_pointer_among_other_words_is_a_finding() -> None:
     text = "Small nodule, see impression."
     assert findings_of(f"FINDINGS: {text}{END}", "drop") == (text, Outcome.FINDINGS)
+
+
+def test_impression_of_the_report_wins_over_findings_of_its_wet_read() -> None:
+    report = "WET READ: ___\nFINDINGS: Clear.\n__________\nFINAL REPORT\nINDICATION: x\n\nIMPRESSION: Edema."
+    assert findings_of(report, DEFAULT) == ("Edema.", Outcome.IMPRESSION)
+    assert findings_of(report, "drop") == (None, Outcome.NO_FINDINGS)
 
 
 def test_an_impression_that_only_points_back_is_no_text() -> None:
