@@ -5,8 +5,8 @@ words count that occur in the training reports of a single patient, and a report
 the same patient. Changing two words of a copied report breaks a dozen sequences and leaves the others. Held-out reports
 show how many such coincidences are normal.
 
-A model writes <UNK> for each word outside its vocabulary. So all such words, in real and in generated reports, count as
-one and the same word.
+Words outside the vocabulary all count as one, <UNK>. Datasets hold another word in its place, since readers should
+see none: a sequence across a rare word is not found, and the others of the report are.
 
 Shapes: N reports, W words of all of them, L sequences.
 Source: ours; k-eidetic memorization with k = 1 (Carlini et al. 2021), with patients for documents.

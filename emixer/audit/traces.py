@@ -16,13 +16,13 @@ _MONTHS = (
     "jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
 )
 _PATTERNS = {
-    "names": r"\b(dr|mr|mrs|ms|prof)\. ?[a-z]{2,}|\b(dr|mrs|doctor|patient named) [a-z]{3,}\b",
+    "names": r"\b(dr|mr|mrs|ms|prof)\. ?[a-z]{2,}|\b(dr|mrs|prof|doctor|patient named) [a-z]{3,}\b",
     "dates": (
         r"\b\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})\b|\b(19|20)\d\d-\d{1,2}-\d{1,2}\b"
         rf"|\b({_MONTHS})\.? \d{{1,2}}(,? (19|20)\d\d)?\b|\b({_MONTHS}) (19|20)\d\d\b"
         r"|\b(in|from|of|since|dated) (19|20)\d\d\b"
     ),
-    "numbers": r"\b\d{6,}\b|\b\d{3}[ .-]\d{3}[ .-]\d{4}\b",
+    "numbers": r"\b\d{6,}\b|\b\d{3}[ .-]\d{3}[ .-]\d{4}\b|\bmrn ?:? ?\d+\b",
     "masks": r"_{2,}|\bx{3,}\b",
 }
 IDENTIFYING = ("names", "dates", "numbers")

@@ -20,6 +20,7 @@ _COMMON = (
     ("--fit", "ingest.fit"),
     ("--missing-findings", "ingest.missing_findings"),
     ("--min-token-count", "ingest.min_token_count"),
+    ("--min-token-patients", "ingest.min_token_patients"),
     ("--rows-per-shard", "ingest.rows_per_shard"),
 )
 

@@ -45,10 +45,10 @@ def absolute(path: Path) -> Path:
         raise ValueError(f"{path.parts[0]} names no user of this machine; a folder of that name is ./{path}") from error
 
 
-def beside(shards: Path, what: str) -> Path:
-    """The folder `SHARDS-what`, where measurements of these real images are kept if no setting says where."""
-    shards = shards.resolve()
-    return shards.with_name(f"{shards.name}-{what}")
+def beside(folder: Path, what: str) -> Path:
+    """The folder `FOLDER-what` beside shards or a dataset, for what must not be given away with it."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}-{what}")
 
 
 def page_address(value: str | None) -> str | None:

@@ -97,7 +97,8 @@ class EvaluateConfig(Section):
     dataset it is refused, since features of real images are not for sharing. Default: `SHARDS-features` beside the
     shards."""
     out: Path | None = Field(None, strict=False)
-    """Output folder. Default: `evaluation` in the dataset's folder."""
+    """Output folder. Default: `DATASET-evaluation`: figures of small groups of real images do not belong into a dataset
+    that is given away."""
     use_gpu: bool | None = None
     """Whether to use a GPU. Default: if there is one."""
 

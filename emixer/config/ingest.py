@@ -274,6 +274,9 @@ class IngestConfig(Section):
     """What to do with a study whose report has no findings section."""
     min_token_count: int = Field(6, ge=1)
     """Tokens that are rarer in train become <UNK>. EMIXER §6.3.1: 6."""
+    min_token_patients: int = Field(1, ge=1)
+    """Tokens in the train reports of fewer patients become <UNK> too: a name may stand in many reports of one patient.
+    2 for a model that is to be published, which `emixer publish` asks for."""
     rows_per_shard: int = Field(4096, ge=1)
     """Images per shard file."""
     row_group_bytes: int = Field(4 * 2**20, ge=4096, le=16 * 2**20)

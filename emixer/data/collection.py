@@ -6,6 +6,7 @@ it has another.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,3 +34,11 @@ def identify(shards: ShardSet) -> CollectionIdentity:
             subjects |= set(pc.unique(table["subject_id"]).to_pylist())
     digest = hashlib.blake2b("\n".join(sorted(subjects)).encode(), digest_size=16).hexdigest()
     return CollectionIdentity(digest, tuple(sorted(sources)))
+
+
+def describe_training_data(shards: ShardSet) -> dict[str, Any]:
+    """Plain values for a model's card: the sources of the training images, and how many images, studies and subjects
+    there are, as far as the manifest counts them."""
+    counts = shards.manifest.get("splits", {}).get("train", {})
+    counted = {name: counts[name] for name in ("studies", "subjects") if name in counts}
+    return {"sources": list(identify(shards).sources), "images": shards.num_rows("train"), **counted}

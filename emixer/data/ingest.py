@@ -140,7 +140,7 @@ def _assemble(ingest: Ingest, missing: Sequence[PlannedShard]) -> None:
 def _finish(ingest: Ingest, records: Sequence[ShardRecord | None]) -> dict[str, Any]:
     whole = [record for record in records if record is not None]
     assert len(whole) == len(records), "every planned shard has been written"
-    manifest = write_manifest(ingest.plan, ingest.workspace, whole, ingest.config.ingest.min_token_count)
+    manifest = write_manifest(ingest.plan, ingest.workspace, whole, ingest.config.ingest)
     shutil.rmtree(ingest.workspace.blocks, ignore_errors=True)
     if not manifest["shards"]:
         raise SourceError(_nothing_kept(manifest, ingest.workspace.out))

@@ -5,8 +5,9 @@ workers and restarts. None holds report text.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from emixer.config.ingest import IngestConfig
 from emixer.data.assemble_shard import ShardRecord
 from emixer.data.dicom import DICOM_RULE
 from emixer.data.gray_range import GRAY_RANGE_RULE
+from emixer.data.patients import patients_of_tokens
 from emixer.data.plan import Plan, Workspace, read_columns
 from emixer.data.schema import MANIFEST_NAME, QUARANTINE_NAME, SPLITS, VOCABULARY_NAME
 from emixer.data.shards import ShardFile
@@ -35,7 +38,7 @@ _QUARANTINE_SCHEMA = pa.schema(
 
 
 def write_manifest(
-    plan: Plan, workspace: Workspace, records: Sequence[ShardRecord], min_token_count: int
+    plan: Plan, workspace: Workspace, records: Sequence[ShardRecord], config: IngestConfig
 ) -> dict[str, Any]:
     """Writes the three files, the manifest last, since it makes the folder a finished one. Returns the manifest."""
     collection = plan.collection
@@ -44,7 +47,8 @@ def write_manifest(
     counts: Counter[str] = Counter()
     for record in records:
         counts.update(record.token_counts)
-    vocabulary = Vocabulary.from_counts(counts, min_token_count)
+    train = [workspace.out / file.name for file in _files_of(records, "train")]
+    vocabulary = Vocabulary.from_counts(_common(counts, train, config.min_token_patients), config.min_token_count)
     vocabulary.save(workspace.out / VOCABULARY_NAME)
     with written_aside(workspace.out / QUARANTINE_NAME) as aside:
         pq.write_table(quarantine, aside, compression="zstd")
@@ -71,6 +75,14 @@ def write_manifest(
     }
     write_json(workspace.out / MANIFEST_NAME, manifest)
     return manifest
+
+
+def _common(counts: Mapping[str, int], train: Sequence[Path], min_patients: int) -> dict[str, int]:
+    """Counts of the tokens that stand in the reports of so many patients."""
+    if min_patients == 1:
+        return dict(counts)
+    patients = patients_of_tokens(train, list(counts))
+    return {token: count for (token, count), num in zip(counts.items(), patients, strict=True) if num >= min_patients}
 
 
 def _quarantine(workspace: Workspace, collection: Collection, selection: pa.Table) -> pa.Table:

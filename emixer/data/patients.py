@@ -4,6 +4,8 @@ number their subjects alike, and their studies.
 Shapes: N rows, G groups, V words of the vocabulary.
 """
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,9 +53,14 @@ def num_patients(group_N: NDArray[Any], patient_N: NDArray[np.uint64], num_group
 
 def patients_of_words(shards: ShardSet) -> NDArray[np.int64]:
     """In the reports of how many patients of the train split each word of the vocabulary stands (V)."""
-    tokens = pa.array(shards.vocabulary.tokens)
+    return patients_of_tokens(shards.files("train"), shards.vocabulary.tokens)
+
+
+def patients_of_tokens(files: Iterable[Path], names: Sequence[str]) -> NDArray[np.int64]:
+    """In the reports of how many patients of shard files each token stands (V)."""
+    tokens = pa.array(names, pa.string())
     words, patients = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
-    for file in shards.files("train"):
+    for file in files:
         table = pq.read_table(file, columns=["sentences", *PATIENT]).filter(pc.field("sentences").is_valid())
         reports = pc.list_flatten(table["sentences"])
         of_report = pc.list_parent_indices(table["sentences"]).to_numpy()

@@ -1,6 +1,5 @@
 """README.md of a generated dataset: the card that the Hugging Face hub shows, and what its user must know."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ _AUDITED = (
     "- **Privacy audit: {verdict}.** {summary} {compared} By `emixer audit`, which can find copies but not prove their "
     "absence."
 )
+_ABOUT_AUDIT = ("- **No privacy audit", _AUDITED.partition(":")[0])
+_TITLE = "# Synthetic chest X-rays with reports"
 
 
 def dataset_card(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
@@ -56,27 +57,21 @@ def screening_in_words(audit: Mapping[str, Any]) -> str:
     )
 
 
-def write_card(folder: Path, card: str) -> None:
-    """Writes the card. What an audit stated in an earlier one stays: the same settings made the same rows."""
-    earlier = _lines(folder / CARD_NAME)
-    stated = next((line for line in earlier if line.startswith(_AUDITED.partition(":")[0])), NOT_AUDITED)
-    write_text(folder / CARD_NAME, card.replace(NOT_AUDITED, stated))
-
-
 def state_audit(folder: Path, verdict: str, summary: str, compared: str) -> None:
-    """Puts the outcome of an audit into the card of the dataset in `folder`, in the place of an earlier one.
+    """Puts the outcome of an audit into the card of the dataset in `folder`: in the place of what it said of one
+    before, else at its end, since its owner may have edited it.
 
-    compared: with which images, in a sentence.
+    compared: with which images and how, in sentences.
     """
+    card = folder / CARD_NAME
+    lines = card.read_text(encoding="utf-8").splitlines() if card.exists() else [_TITLE]
     audited = _AUDITED.format(verdict=verdict, summary=summary, compared=compared)
-    begins = ("- **No privacy audit", _AUDITED.partition(":")[0])
-    lines = [audited if line.startswith(begins) else line for line in _lines(folder / CARD_NAME)]
-    if lines:
-        write_text(folder / CARD_NAME, "\n".join(lines) + "\n")
-
-
-def _lines(card: Path) -> list[str]:
-    return card.read_text(encoding="utf-8").splitlines() if card.exists() else []
+    places = [place for place, line in enumerate(lines) if line.startswith(_ABOUT_AUDIT)]
+    for place in places:
+        lines[place] = audited
+    if not places:
+        lines += ["", audited]
+    write_text(card, "\n".join(lines) + "\n")
 
 
 def _front_matter(plan: GenerationPlan) -> str:
@@ -106,7 +101,7 @@ def _body(plan: GenerationPlan, manifest: Mapping[str, Any]) -> str:
     )
     made = "\n".join(_settings(plan))
     screened = _screened(plan, manifest["audit"]) if "audit" in manifest else ""
-    return f"""# Synthetic chest X-rays with reports
+    return f"""{_TITLE}
 
 {rows:,} generated pairs of a chest image ({config.side_px} x {config.side_px} px) and a findings report, with the
 labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parquet.
@@ -117,7 +112,9 @@ labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parque
 
 - **Synthetic, and not for diagnosis.** Images and reports come from a generative model. They can be wrong in ways that
   no real image is, and nobody has read them. Do not use them for any decision about a patient.
-- **Labels are what the model was asked for**, not what a radiologist found in the image.
+- **Labels are what the model was asked for**, not what a radiologist found in the image. Combinations of labels\
+{" and conditions" if condition_counts else ""} drawn
+  from the training images include those that a single patient has, unless the model is a published one without them.
 {screened}{NOT_AUDITED}
 - **Licence.** The data use agreement of the training data may cover what a model trained on it produces. Check it
   before you share this dataset (for MIMIC-CXR: the PhysioNet Credentialed Health Data Use Agreement).
@@ -127,7 +124,7 @@ labels that each was conditioned on; {manifest["bytes"] / 1e6:,.1f} MB of Parque
 ```python
 from datasets import load_dataset
 
-pairs = load_dataset("parquet", data_files="{DATA_FOLDER}/*.parquet", split="train")
+pairs = load_dataset("THIS FOLDER", split="train")  # its path, or its name on the Hugging Face hub
 pairs[0]["image"], pairs[0]["report"]
 ```
 
@@ -182,7 +179,8 @@ def _screened(plan: GenerationPlan, audit: Mapping[str, Any]) -> str:
         f"- **Screened for what repeats training data.** {screening_in_words(audit)} The question to each pair, as it "
         f"was drawn: is its image nearer to one of {audit['train']:,} training images{also}, than all but "
         f"{plan.settings['audit_false_alarm']:.2%} of {audit['held_out']:,} held-out ones are? Flagging begins at a "
-        f"distance of {begins}. A report with a name, a date or a long number was withheld as well.{remarks}\n"
+        f"distance of {begins}. A report with a title and a name (Dr. X), a full date or a number of six digits or "
+        f"more was withheld as well; other names were not looked for.{remarks}\n"
     )
 
 
@@ -193,7 +191,9 @@ def _shares(name: str, counts: Mapping[str, int], rows: int) -> str:
 
 
 def _training_data(plan: GenerationPlan) -> str:
-    if not plan.trained.training_data:
+    """Whose images the model saw, by what its checkpoint or its publisher says."""
+    told = plan.trained.training_data
+    if not told:
         return ""
-    told = json.dumps(plan.trained.training_data, ensure_ascii=False)
-    return f" What the published model says of its training data: `{told}`."
+    counted = ", ".join(f"{told[name]:,} {name}" for name in ("images", "studies", "subjects") if name in told)
+    return f" Its training data: {', '.join(told.get('sources', ())) or 'of an unnamed source'} ({counted})."

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emixer.errors import RunFolderError
-from emixer.files import remove_partials, sha256_of, write_bytes
-from emixer.generation.card import CARD_NAME, dataset_card, write_card
+from emixer.files import remove_partials, sha256_of, write_bytes, write_text
+from emixer.generation.card import CARD_NAME, dataset_card
 from emixer.generation.contact_sheet import CaptionedImage, contact_sheet
 from emixer.generation.dataset_files import DATA_FOLDER, FileWriter, Rows, is_finished, open_file, unlisted_files
 from emixer.generation.generation_plan import GenerationPlan
@@ -89,8 +89,8 @@ class DatasetFolder:
         return open_file(self.data / name, rows, plan.layout, plan.row_format, plan.fingerprint)
 
     def finish(self, screen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Writes the manifest, which it returns, and the contact sheet of the complete dataset; the card too, unless it
-        was complete before.
+        """Writes the manifest, which it returns, and the contact sheet of the complete dataset; the card too, unless
+        there is one, which its owner may have edited.
 
         screen: by what pairs were judged; None: they were not.
         """
@@ -102,10 +102,9 @@ class DatasetFolder:
             about |= {"conditions": asdict(self.plan.row_format.conditions), "condition_counts": condition_counts}
         if screen is not None:
             about |= {"audit": {**screen, **self._withheld()}}
-        was_complete = (read_manifest(self.path) or {}).get("complete", False)
         manifest = finish_manifest(self.path, self.plan.settings, self.plan.layout, about)
-        if not (was_complete and (self.path / CARD_NAME).exists()):  # its owner may have edited it: licence, authors
-            write_card(self.path, dataset_card(self.plan, manifest))
+        if not (self.path / CARD_NAME).exists():
+            write_text(self.path / CARD_NAME, dataset_card(self.plan, manifest))
         write_bytes(self.path / "contact_sheet.png", self._contact_sheet())
         return manifest
 

@@ -7,6 +7,7 @@ end with the files and their checksums.
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ MANIFEST_NAME = "manifest.json"
 AUDIT_FOLDER = "audit"
 """In the folder of a dataset: where an audit leaves audit.json and audit.html, unless it is told otherwise."""
 _MANIFEST_VERSION = 1
+_READERS = 4
+"""Files that are read at once."""
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -61,6 +64,31 @@ def read_finished_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is not a finished dataset. Run the same `emixer generate` command again to finish it."
         )
     return manifest
+
+
+def require_unchanged(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compares every file of a finished dataset with the manifest's SHA-256, reading all bytes.
+
+    Raises RunFolderError for a file that is missing or was changed: what is measured of it would be kept, and believed,
+    as measured of the file that the manifest names.
+    """
+    listed = manifest["files"]
+    with ThreadPoolExecutor(_READERS) as pool:
+        digests = pool.map(lambda file: _digest_of(folder / file["name"]), listed)
+        for file, digest in zip(listed, digests, strict=True):
+            if digest != file["sha256"]:
+                what = "cannot be read" if digest is None else "was changed since it was generated (SHA-256 differs)"
+                raise RunFolderError(
+                    f"{folder / file['name']} {what}. Restore it, or give the same `emixer generate` command again, "
+                    "which makes it anew. To leave out rows, filter them when the dataset is read."
+                )
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -144,7 +172,10 @@ def require_same(existing: Mapping[str, Any], settings: Mapping[str, Any], folde
 def finish_manifest(
     folder: Path, settings: Mapping[str, Any], layout: Layout, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes the manifest of a complete dataset, with a checksum of every file; returns it. Reads all bytes once."""
+    """Writes the manifest of a complete dataset, with a checksum of every file; returns it. Reads all bytes once.
+
+    What its owner added to an earlier one stays.
+    """
     listed: list[dict[str, Any]] = []
     for name, rows in layout.files:
         path = folder / DATA_FOLDER / name
@@ -153,7 +184,7 @@ def finish_manifest(
             "sha256": sha256_of(path),
         })  # fmt: skip
     total_bytes = sum(file["bytes"] for file in listed)
-    manifest = _content(settings, complete=True) | {
+    manifest = (read_manifest(folder) or {}) | _content(settings, complete=True) | {
         "rows": layout.num_rows, "bytes": total_bytes, **about, "files": listed
     }  # fmt: skip
     write_json(folder / MANIFEST_NAME, manifest)

@@ -1,6 +1,7 @@
 """A plan as a CSV file: a column of 0/1 for each label, perhaps one for each condition, perhaps `count`."""
 
 import csv
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from emixer.generation.label_names import did_you_mean
 from emixer.generation.plan_kinds import ListedPlan
 
 _COUNT = "count"
+_SHOWN_LENGTH = 12
+"""Of a cell: another table, of patients say, may have been given by mistake."""
+_NEAR = 0.75
+"""How near a column's name must be to a label's to be shown."""
 _MAX_ROWS = 10**12
 """More than any disk holds; beyond 64 bits numbers of rows would wrap around."""
 
@@ -51,8 +56,7 @@ def _check_header(header: list[str], label_names: Sequence[str], conditions: Con
     valid = (*label_names, *conditions.names, _COUNT)
     for name in header:
         if name not in valid:
-            hint = did_you_mean(name, valid)
-            raise ConfigError(f"The label plan {path} has a column {name!r}, which is not a label of the model.{hint}")
+            raise ConfigError(_unknown(header, name, valid, path))
         if header.count(name) > 1:
             raise ConfigError(f"The label plan {path} has the column {name!r} twice. Keep one of them.")
     if not set(header) - {_COUNT}:
@@ -60,6 +64,25 @@ def _check_header(header: list[str], label_names: Sequence[str], conditions: Con
             f"The label plan {path} names no label in its first line. Expected a header such as "
             f"`{label_names[0]},{_COUNT}`; the model's labels are {', '.join(label_names)}."
         )
+
+
+def _unknown(header: list[str], name: str, valid: Sequence[str], path: Path) -> str:
+    """The message about a column that is no label. It shows its name only where another name is near: the first line
+    may be anything, a patient's row included."""
+    hint = did_you_mean(name, valid)
+    if len(header) == 1 and (";" in name or "\t" in name):
+        return f"The label plan {path} has no commas in its first line. Separate columns by commas."
+    if not name:
+        return (
+            f"The label plan {path} has a column without a name. Remove it; pandas writes none with "
+            "to_csv(..., index=False)."
+        )
+    if difflib.get_close_matches(name.lower(), [each.lower() for each in valid], n=1, cutoff=_NEAR):
+        return f"The label plan {path} has a column {name!r}, which is not a label of the model.{hint}"
+    return (
+        f"Column {header.index(name) + 1} of the label plan {path} is not a label of the model: its first line must "
+        f"name labels.{hint}"
+    )
 
 
 def _read_row(
@@ -73,7 +96,8 @@ def _read_row(
     row = dict(zip(header, (value.strip() for value in values), strict=True))
     given: dict[str, str | int] = {}
     for name, text in row.items():
-        at = f"The label plan {path} has {text!r} in line {line}, column {name!r}."
+        cell = repr(text) if len(text) <= _SHOWN_LENGTH else f"a text of {len(text)} characters"
+        at = f"The label plan {path} has {cell} in line {line}, column {name!r}."
         if name in conditions.names:
             try:
                 given |= {name: conditions.value(name, text)} if text else {}

@@ -72,17 +72,15 @@ def require_common_words(
     first = len(SPECIAL_TOKENS)
     num_words = len(vocabulary) - first
     counts = vocabulary.counts[first:] or (vocabulary.min_token_count,) * num_words
-    rare = [
-        count
-        for count, num in zip(counts, patients[first:], strict=True)
-        if count < min_token_count or num < min_token_patients
-    ]
+    rare = sum(
+        count < min_token_count or num < min_token_patients for count, num in zip(counts, patients[first:], strict=True)
+    )
     if rare:
-        enough = max(min_token_count, max(rare) + 1)
         raise ConfigError(
-            f"{len(rare):,} of {num_words:,} words of the vocabulary occur fewer than {min_token_count} times in the "
+            f"{rare:,} of {num_words:,} words of the vocabulary occur fewer than {min_token_count} times in the "
             f"training reports, or in those of fewer than {min_token_patients} patients, and might be names. Ingest "
-            f"and train with ingest.min_token_count={enough}, or look at the shards' vocabulary.json and lower "
+            f"and train with ingest.min_token_count={min_token_count} and "
+            f"ingest.min_token_patients={min_token_patients}, or look at the shards' vocabulary.json and lower "
             "publish.min_token_count or publish.min_token_patients."
         )
 

@@ -36,6 +36,7 @@ from emixer.generation.sampler import Sampler
 from emixer.generation.stored_pairs import read_stored_pairs
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.run_folder import RunFolder
+from emixer.stages.real_measurements import given_away_with
 from emixer.stages.result import StageResult
 
 _NAME = "gallery.html"
@@ -143,6 +144,13 @@ def _open(config: Config) -> tuple[Path, _Run | None, _Dataset | None]:
         raise ConfigError(f"gallery.out={page} is a folder. Give the name of the HTML file, e.g. {page / _NAME}.")
     files.require_writable(page.parent)
     trained_run = _open_run(config, settings.run) if settings.run else None
+    if trained_run is not None and trained_run.shards is not None:
+        shared = given_away_with(page.parent, settings.dataset)
+        if shared is not None:
+            raise ConfigError(
+                f"The page would show real images and reports in {shared}, which is made to be given away. Give --out "
+                "FILE (gallery.out) outside datasets and published models, or set gallery.real=false."
+            )
     return (
         page,
         trained_run,

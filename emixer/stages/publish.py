@@ -11,7 +11,7 @@ from emixer import files
 from emixer.checkpoint import SAMPLER, read_checkpoint, reading
 from emixer.config import Config
 from emixer.config.publish import PublishConfig
-from emixer.data.collection import identify
+from emixer.data.collection import describe_training_data
 from emixer.data.loader import open_windows
 from emixer.data.patients import patients_of_words
 from emixer.data.shards import ShardSet
@@ -146,7 +146,7 @@ def _prepare(config: Config) -> _Publication:
         images=trained.images,
         license=settings.license,
         license_name=settings.license_name,
-        training_data=_training_data(shards),
+        training_data=describe_training_data(shards),
         validation=dict(read_checkpoint(trained.path).state.get("validation") or {}),
         withheld=withheld,
     )
@@ -190,12 +190,6 @@ def _shards(config: Config, run_config: Config) -> ShardSet:
             f"The model card names the training data from the shards' manifest. {error} Where the shards were moved, "
             "give --shards FOLDER."
         ) from error
-
-
-def _training_data(shards: ShardSet) -> dict[str, Any]:
-    counts = shards.manifest.get("splits", {}).get("train", {})
-    counted = {name: counts[name] for name in ("studies", "subjects") if name in counts}
-    return {"sources": list(identify(shards).sources), "images": shards.num_rows("train"), **counted}
 
 
 def _config_of(publication: _Publication) -> dict[str, Any]:

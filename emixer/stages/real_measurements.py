@@ -52,11 +52,11 @@ def same_collection_remarks(encoder: ChestEncoderConfig, shards: ShardSet, hence
     ]
 
 
-def given_away_with(folder: Path, dataset: Path) -> Path | None:
+def given_away_with(folder: Path, dataset: Path | None = None) -> Path | None:
     """The dataset or published model that `folder` lies in, or is; None: in none. dataset: the one at hand, begun or
     not."""
-    folders = (folder, *folder.parents)
-    return next((each for each in folders if each == dataset.resolve() or _is_given_away(each)), None)
+    at_hand = None if dataset is None else dataset.resolve()
+    return next((each for each in (folder, *folder.parents) if each == at_hand or _is_given_away(each)), None)
 
 
 def _is_given_away(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 It holds no random state: noise and data order are functions of the seed and of the counters below.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     device: torch.device
     position: Position
+    training_data: dict[str, Any]
     iteration: int = 0
     best: float | None = None
     """Best value of the validation metric so far."""
@@ -77,9 +79,12 @@ class TrainState:
     @classmethod
     def create(
         cls, config: Config, spec: ModelSpec, model: PairedModel, phases: Phases, device: torch.device,
-        position: Position,
+        position: Position, training_data: Mapping[str, Any] | None = None,
     ) -> "TrainState":  # fmt: skip
-        """Create the state of a new run, with `model` moved to `device`, convolutions in channels-last layout."""
+        """Create the state of a new run, with `model` moved to `device`, convolutions in channels-last layout.
+
+        training_data: what its checkpoints say of the data, by which the cards of its datasets name the collection.
+        """
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.train()
         groups = model.generator_parameters()
@@ -107,6 +112,7 @@ class TrainState:
             scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"),
             device=device,
             position=position,
+            training_data=dict(training_data or {}),
         )
 
     def follow_schedule(self) -> None:
@@ -138,6 +144,7 @@ class TrainState:
             "position": asdict(self.position),
             "model": self.config.model.model_dump(mode="json"),
             "spec": self.spec.to_json(),
+            "training_data": self.training_data,
             "scaler": self.scaler.state_dict(),
             "best": self.best,
             "best_by": self._best_by,

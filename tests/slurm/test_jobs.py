@@ -465,7 +465,7 @@ def test_pipeline_runs_from_raw_images_to_an_evaluation(site: Any, tmp_path: Pat
     for job in jobs:
         site.wait(job, "finished")
     assert list((tmp_path / "made" / "data").glob("*.parquet"))
-    assert json.loads((tmp_path / "made" / "evaluation" / "evaluation.json").read_text())["images_per_side"] > 0
+    assert json.loads((tmp_path / "made-evaluation" / "evaluation.json").read_text())["images_per_side"] > 0
     judged = RunFolder(tmp_path / "run").last_metrics("validation/fid_eyes")
     assert judged is not None, "the encoder that was trained measures the training"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -203,7 +204,22 @@ def test_results_are_written_and_stated_on_the_card(found: AuditResult, planted:
     assert "- Another line." in card
     digest = found.content["real"]["shards_digest"]
     assert f"with 480 training images of made (shards {digest}), and whether the model was trained on them was" in card
+    assert "Flagged is what would flag 1.00% of 320 held-out ones as well" in card
+    assert all(remark in card for remark in found.content["remarks"])
+    assert str(planted.parent) not in (planted / "audit" / "audit.json").read_text()
     assert "Whether the model was trained on these shards could not be checked" in found.content["remarks"][0]
+
+
+def test_dataset_whose_images_were_changed_is_not_audited_by_what_was_measured_before(
+    found: AuditResult, shards: Path, planted: Path, tmp_path: Path
+) -> None:
+    altered = shutil.copytree(planted, tmp_path / "altered")
+    file = next((altered / "data").iterdir())
+    table = pq.read_table(file)
+    pq.write_table(table.take(list(range(table.num_rows))[::-1]), file)
+    with pytest.raises(RunFolderError, match=rf"{file.name} was changed since it was generated"):
+        audit.run(config(shards, altered))
+    assert "Privacy audit" in (altered / "README.md").read_text(), "of the images before"
 
 
 def test_dataset_of_somebody_else_is_audited_without_its_card(

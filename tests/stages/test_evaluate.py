@@ -23,7 +23,7 @@ from emixer.data.pair_table import TableShape, read_real
 from emixer.data.shards import ShardSet
 from emixer.data.text import detokenize
 from emixer.data.vocabulary import Vocabulary
-from emixer.errors import ConfigError, EmixerError, RunFolderError, ShardError, StorageError
+from emixer.errors import ConfigError, EmixerError, RunFolderError, StorageError
 from emixer.evaluation import image_metrics
 from emixer.evaluation.spread import spread_rows
 from emixer.evaluation.summary import _number
@@ -88,7 +88,7 @@ def test_copies_of_held_out_pairs_score_best(tiny_shards: Path, make_dataset: Ma
             for name in names:
                 low, high = result[section]["intervals"][kind][name]
                 assert 0 < low <= result[section][kind][name] <= high, (section, kind, name)
-    written = json.loads((dataset / "evaluation" / "evaluation.json").read_text())
+    written = json.loads((dataset.with_name(f"{dataset.name}-evaluation") / "evaluation.json").read_text())
     assert written == json.loads(json.dumps(result))
     assert list((tiny_shards.parent / f"{tiny_shards.name}-features").glob("*.safetensors"))
     assert not list(dataset.rglob("*.safetensors")), "features of real images are not for whoever gets the dataset"
@@ -235,13 +235,16 @@ def test_command_prints_and_writes_a_readable_table(tiny_shards: Path, make_data
     given = ["--dataset", str(dataset), "--shards", str(tiny_shards), "--split", "validate"]
     planned = CliRunner().invoke(command, [*given, "--dry-run"])
     assert "Would compare 32 of the 32 pairs" in planned.output
-    assert not (dataset / "evaluation").exists()
+    out = dataset.with_name(f"{dataset.name}-evaluation")
+    assert not out.exists()
     done = CliRunner().invoke(command, given)
     assert done.exit_code == 0, done.output
     assert "| Fréchet distance |" in done.output
     assert re.search(r"\| label F1 of reports \| [\d.]+ \[[\d.]+, [\d.]+\] \| [\d.]+ \[", done.output)
     assert re.search(r"\| \.\.\. CIDEr \| [\d.]+ \[[\d.]+, [\d.]+\] \|", done.output)
-    assert (dataset / "evaluation" / "evaluation.md").read_text() in done.output
+    assert (out / "evaluation.md").read_text() in done.output
+    assert not (dataset / "evaluation").exists(), "figures of real images in a folder that is given away"
+    assert str(dataset.parent) not in (out / "evaluation.json").read_text()
     for identifier in pq.read_table(tiny_shards / "validate-00000.parquet")["subject_id"].to_pylist():
         assert identifier not in done.output.replace(str(dataset), "")
 
@@ -267,9 +270,9 @@ def test_bad_input_is_one_paragraph(tiny_shards: Path, make_dataset: MakeDataset
         evaluate.run(config(tiny_shards, dataset, evaluate__inception=tmp_path / "nowhere.pth"))
 
 
-@pytest.mark.parametrize("content", [None, b"PAR1 cut short"])
+@pytest.mark.parametrize(("content", "what"), [(None, "cannot be read"), (b"PAR1 cut short", "was changed since")])
 def test_a_file_that_went_away_or_broke_is_named_even_if_its_images_are_kept(
-    tiny_shards: Path, make_dataset: MakeDataset, content: bytes | None
+    tiny_shards: Path, make_dataset: MakeDataset, content: bytes | None, what: str
 ) -> None:
     dataset = make_dataset("test")
     evaluate.run(config(tiny_shards, dataset))
@@ -277,9 +280,7 @@ def test_a_file_that_went_away_or_broke_is_named_even_if_its_images_are_kept(
     file.unlink()
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(
-        ShardError, match=rf"{file.name}, of a generated dataset, is damaged \(\w+\)\. Delete it and give"
-    ):
+    with pytest.raises(RunFolderError, match=rf"{file.name} {what}.*Restore it, or give the same"):
         evaluate.run(config(tiny_shards, dataset))
 
 
@@ -343,7 +344,10 @@ def test_outputs_list_the_labels_compared_and_not_compared(tiny_shards: Path, ma
         "compared": list(CHEXPERT[1:]), "only_generated": ["Mass"], "only_real": ["Atelectasis"]
     }  # fmt: skip
     assert "Not compared: only generated pairs have Mass; only real ones have Atelectasis." in str(result)
-    assert json.loads((dataset / "evaluation" / "evaluation.json").read_text())["labels"] == result.content["labels"]
+    assert (
+        json.loads((dataset.with_name(f"{dataset.name}-evaluation") / "evaluation.json").read_text())["labels"]
+        == result.content["labels"]
+    )
 
 
 def test_fid_per_label_has_a_baseline_of_as_many_other_real_images(

@@ -110,6 +110,18 @@ def test_run_and_dataset_share_a_page(tiny_run: Path, dataset: Path, tmp_path: P
 
 
 @pytest.mark.ray
+def test_real_images_are_shown_in_no_folder_that_is_given_away(
+    tiny_run: Path, tiny_shards: Path, dataset: Path
+) -> None:
+    keys = {"gallery.run": tiny_run, "data.shards": tiny_shards, "gallery.out": dataset / "page.html"}
+    with pytest.raises(
+        ConfigError, match=r"real images and reports in .*given away\. Give --out FILE.*gallery\.real=false"
+    ):
+        gallery.describe(load_config(extra=keys))
+    assert "Would write" in gallery.describe(load_config(extra=keys | {"gallery.real": False}))
+
+
+@pytest.mark.ray
 def test_damaged_dataset_file_is_named_with_what_to_do(dataset: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(dataset, tmp_path / "broken")
     first = min((broken / "data").glob("*.parquet"))

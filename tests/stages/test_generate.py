@@ -157,6 +157,21 @@ def test_same_command_again_leaves_a_card_that_its_owner_edited(
 
 
 @pytest.mark.ray
+def test_repair_keeps_what_the_owner_added_to_card_and_manifest(
+    made: GenerateResult, make_config: Make, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(made.folder, tmp_path / "copy")
+    (copy / "README.md").write_text("license: mine\n")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"doi": "10.1000/182"}))
+    max((copy / "data").iterdir()).unlink()
+    with drawing_here():
+        assert run(make_config(copy)).new_rows == 22
+    assert (copy / "README.md").read_text() == "license: mine\n"
+    assert json.loads((copy / "manifest.json").read_text()) == manifest | {"doi": "10.1000/182"}
+
+
+@pytest.mark.ray
 def test_a_file_that_has_rotted_since_is_made_again_and_not_vouched_for(
     made: GenerateResult, make_config: Make, tmp_path: Path
 ) -> None:

@@ -4,9 +4,11 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from emixer.cli.main import main
 from emixer.data.shards import ShardSet
@@ -14,6 +16,32 @@ from emixer.data.shards import ShardSet
 
 def emixer(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.ray
+def test_word_of_too_few_patients_is_in_no_vocabulary(tmp_path: Path, ray_cluster: None) -> None:
+    """However often it stands in the reports of one: it may be a name."""
+    rows = ["image,kind,who,exam,set,report"]
+    for number, (who, text) in enumerate(
+        [("p", "Kowalski effusion."), ("p", "Kowalski again."), ("q", "Effusion again.")]
+    ):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},{who},e{number},train,{text}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    columns = {"subject": "who", "study": "exam", "split": "set", "report": "report"}
+    given = [option for name, column in columns.items() for option in (f"--{name}-column", column)]
+    words = {}
+    for patients in (1, 2):
+        out = tmp_path / f"shards-{patients}"
+        done = emixer(
+            "ingest", "image-folder", "--root", tmp_path, "--label-csv", tmp_path / "labels.csv", "--name", "own",
+            "--class-column", "kind", *given, "--side-px", 32, "--min-token-count", 1, "--min-token-patients", patients,
+            "--out", out,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        words[patients] = set(ShardSet.open(out).vocabulary.tokens[4:])
+    assert words == {1: {"kowalski", "effusion", "again"}, 2: {"effusion", "again"}}
 
 
 @pytest.mark.ray

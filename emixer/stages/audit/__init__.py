@@ -14,7 +14,7 @@ from emixer.data.shards import ShardSet
 from emixer.errors import ConfigError, StorageError
 from emixer.evaluation.features import Network
 from emixer.generation.card import state_audit
-from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest
+from emixer.generation.manifest import AUDIT_FOLDER, read_finished_manifest, require_unchanged
 from emixer.generation.published_model import is_published_model
 from emixer.generation.trained_model import TrainedModel, read_trained_model
 from emixer.generation.training_data import TrainingData
@@ -89,6 +89,7 @@ def run(config: Config) -> AuditResult:
     """
     inputs = _checked(config)
     with files.alone_in(inputs.out, "audit"):
+        require_unchanged(inputs.dataset, inputs.manifest)
         with connect(config.ray):
             identity = inputs.network.identity
             audited = Audited(
@@ -111,7 +112,7 @@ def run(config: Config) -> AuditResult:
 def _state_on_card(inputs: _Inputs, content: Mapping[str, Any]) -> None:
     """State the verdict in the dataset's card; only warn where that cannot be written, as of another's dataset."""
     try:
-        state_audit(inputs.dataset, content["verdict"], content["summary"], _compared(content["real"]))
+        state_audit(inputs.dataset, content["verdict"], content["summary"], _compared(content))
     except StorageError as error:
         logger.warning("%s The verdict stands in %s, but not in the dataset's card.", error, inputs.out / "audit.json")
 
@@ -146,7 +147,7 @@ def _about(inputs: _Inputs) -> dict[str, Any]:
     return {
         "audit_version": 1,
         "dataset": {
-            "folder": str(inputs.dataset), "fingerprint": inputs.manifest["fingerprint"],
+            "folder": inputs.dataset.name, "fingerprint": inputs.manifest["fingerprint"],
             "rows": inputs.manifest["rows"],
         },
         "real": {
@@ -158,8 +159,9 @@ def _about(inputs: _Inputs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compared(real: Mapping[str, Any]) -> str:
-    """With what the dataset was compared. real: of audit.json."""
+def _compared(content: Mapping[str, Any]) -> str:
+    """With what the dataset was compared, and how strictly. content: of audit.json."""
+    real, encoder = content["real"], content["encoder"]
     checked = {
         "vocabulary and labels": "and its vocabulary and label counts are those of the model's training data",
         "vocabulary": "and its vocabulary is that of the model; whether it was trained on these images was not checked",
@@ -167,7 +169,9 @@ def _compared(real: Mapping[str, Any]) -> str:
     }
     return (
         f"The rows were compared with {real['train']:,} training images of {', '.join(real['collection'])} (shards "
-        f"{real['shards_digest']}), {checked[real['checked_by']]}."
+        f"{real['shards_digest']}), {checked[real['checked_by']]}. Flagged is what would flag "
+        f"{content['false_alarm']:.2%} of {real['held_out']:,} held-out ones as well, by pixels, by features of "
+        f"{encoder['name']} and by reports." + "".join(f" {remark}" for remark in content["remarks"])
     )
 
 

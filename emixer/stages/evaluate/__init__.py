@@ -32,7 +32,7 @@ from emixer.evaluation.pair_metrics import agreement, label_aucs
 from emixer.evaluation.radgraph_f1 import check_radgraph
 from emixer.evaluation.report_mentions import mentions
 from emixer.evaluation.summary import markdown
-from emixer.generation.manifest import read_finished_manifest
+from emixer.generation.manifest import read_finished_manifest, require_unchanged
 from emixer.models.cuda import choose_device
 from emixer.models.encoder_facts import checked_facts, require_judge
 from emixer.progress import Progress
@@ -51,8 +51,6 @@ from emixer.stages.evaluate.sides import (
 )
 from emixer.stages.real_measurements import kept_in, same_collection_remarks
 from emixer.stages.result import StageResult
-
-_OUT = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ def run(config: Config) -> EvaluateResult:
     """
     dataset, manifest, shards, out, kept = _checked(config)
     with files.alone_in(out, "evaluate"):
+        require_unchanged(dataset, manifest)
         files.remove_partials(out / DECODED)
         files.remove_old_partials(kept)  # other evaluations may be writing there
         content = _evaluated(config, dataset, manifest, shards, out, kept)
@@ -116,7 +115,7 @@ def _evaluated(
                 judged, scores = _pairs(config, network, device, sides, features)
                 by = by_groups(_split(config, sides, features, scores))
     return {
-        "dataset": {"folder": str(dataset), "fingerprint": sides.fingerprint},
+        "dataset": {"folder": dataset.name, "fingerprint": sides.fingerprint},
         "real": {
             "collection": list(identify(shards).sources), "split": sides.split, "side_px": shards.info.side_px,
             "vocabulary": len(shards.vocabulary),
@@ -213,7 +212,7 @@ def _checked(config: Config) -> tuple[Path, dict[str, Any], ShardSet, Path, Path
     _check_encoder(config, compared_labels(dataset, manifest, shards))
     split_by(config, dataset, manifest, shards)
     kept = kept_in(settings.features, beside(shards.folder, "features"), "evaluate.features", dataset)
-    out = (settings.out or dataset / _OUT).resolve()
+    out = (settings.out or beside(dataset, "evaluation")).resolve()
     files.require_writable(out)
     return dataset, manifest, shards, out, kept
 

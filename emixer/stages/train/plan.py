@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emixer.config import Config
+from emixer.data.collection import describe_training_data
 from emixer.data.loader import WindowReader
 from emixer.data.shards import ShardSet
 from emixer.data.vocabulary import Vocabulary
@@ -26,7 +27,7 @@ from emixer.training.state import TrainState
 
 def make_plan(config: Config, shards: ShardSet, reader: WindowReader, run: Path) -> GamePlan:
     """Return everything a worker needs, picklable."""
-    return game_plan(config, model_spec(shards, reader), reader, run, make_reporter)
+    return game_plan(config, model_spec(shards, reader), reader, run, make_reporter, describe_training_data(shards))
 
 
 def make_reporter(plan: GamePlan, state: TrainState) -> RunReporter:
