@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from emixer.config.training import ScheduleConfig
 from emixer.data.loader import read_ahead
-from emixer.errors import ConfigError, DivergenceError
+from emixer.errors import ConfigError, DivergenceError, EmixerError
 from emixer.models.workers import world_size
 from emixer.ray_session import capacity, is_one_machine, keep_data_actors_here, quiet_data, require_resource
 from emixer.run_folder import RunFolder
@@ -60,9 +60,9 @@ def run_workers(plan: TrainPlan[State]) -> None:
         _set_for_ray_train(may_shrink=schedule.worker_range[0] < most),
         save_before_moves(RunFolder(plan.run), resources, most, schedule.resize_every_s),
     ):
-        diverged = _fit(trainer)
-    if diverged is not None:
-        raise DivergenceError(diverged)
+        hopeless = _fit(trainer)
+    if hopeless is not None:
+        raise hopeless
 
 
 def require_room(schedule: ScheduleConfig) -> None:
@@ -90,12 +90,12 @@ def uses_gpu(schedule: ScheduleConfig) -> bool:
     return bool(capacity().get("GPU")) if schedule.use_gpu is None else schedule.use_gpu
 
 
-def _fit(trainer: TorchTrainer) -> str | None:
+def _fit(trainer: TorchTrainer) -> EmixerError | None:
     """Run `trainer.fit()` in a thread, where Ray Train leaves Ctrl-C to the caller. Returns what `_train_worker` does.
 
     In the main thread it (2.60) sets a handler that gives up what is not saved, then ends the process without a word.
     """
-    ended: Future[str | None] = Future()
+    ended: Future[EmixerError | None] = Future()
 
     def fit() -> None:
         try:
@@ -127,8 +127,9 @@ def _set_for_ray_train(may_shrink: bool) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _train_worker(plan: TrainPlan[State]) -> str | None:
-    """Train as one of the workers. Returns why training diverged, None if it did not."""
+def _train_worker(plan: TrainPlan[State]) -> EmixerError | None:
+    """Train as one of the workers. Returns the error that a restart would only repeat, None if there is none: what is
+    raised here, Ray answers with a restart."""
     logging.getLogger("emixer").setLevel(logging.INFO)
     quiet_data()
     device = get_device()
@@ -137,11 +138,14 @@ def _train_worker(plan: TrainPlan[State]) -> str | None:
     try:
         train_from_last(plan, device, partial(read_ahead, plan.reader, num_tasks=plan.config.data.read_tasks))
     except DivergenceError as error:
-        return error.message  # on every worker, and a restart would diverge again: end the run instead of failing it
+        return DivergenceError(error.message)  # on every worker
     except torch.OutOfMemoryError as error:
         schedule = plan.schedule
-        raise ConfigError(
+        full = ConfigError(
             f"The GPU's memory does not hold {schedule.batch_size // world_size() // schedule.accumulate} images at a "
             "time. Raise num_workers or accumulate, or check that nothing else uses the GPU."
-        ) from error
+        )
+        if world_size() == 1:
+            return full
+        raise full from error  # other workers wait for this one, and Ray ends them only if it fails
     return None
