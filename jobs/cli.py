@@ -233,7 +233,10 @@ def pipeline(
 
 def _submit_in_turn(names: Sequence[str], config: Config, after: Sequence[str], dry_run: bool) -> None:
     submitted: list[Job] = []
-    for name in names:
+    for number, name in enumerate(names, 1):
+        if dry_run:
+            output = output_of(name, config)
+            click.echo(f"# {number} of {len(names)}: {name}" + (f", into {output}" if output else ""))
         try:
             jobs = _submit(name, f"emixer.stages.{name}", {"": config}, "slurm", after, dry_run)
         except EmixerError as error:
@@ -246,6 +249,8 @@ def _submit_in_turn(names: Sequence[str], config: Config, after: Sequence[str], 
             raise KeyboardInterrupt(_interrupted(name, submitted)) from interrupt
         submitted += jobs
         after = [job.job_id for job in jobs] or [f"<job of {name}>"]
+    if dry_run:
+        click.echo("# Nothing was submitted: settings and inputs were checked, and these are the scripts.")
 
 
 def _interrupted(name: str, earlier: Sequence[Job]) -> str:

@@ -23,12 +23,11 @@ def command() -> None:
 
     \b
     Around the demo's values:
-      emixer tune --config demo --shards data/shards --study runs/search \\
-          --set train.validate_every_images=1000
+      emixer tune --config demo --shards data/shards --study runs/search
     Other settings; the first trial uses the config's own values if they lie in the ranges:
       emixer tune ... --space "optim.beta1 float 0 0.9" --space "train.batch_size choice 32 64"
     Trade-offs between two objectives:
-      emixer tune ... --metrics fid,word_cross_entropy
+      emixer tune ... --metrics label_auc,report_f1
 
     Writes best.yaml for `emixer train --config`, report.html and plots.
     """

@@ -40,7 +40,7 @@ WeightsFrom = Literal["emixer", "torchxrayvision"]
 
 
 class ChestEncoderConfig(Section):
-    """DenseNet that provides features to the report decoder. EMIXER §3.2.2: DenseNet-121, v in R^512."""
+    """DenseNet that reads chest images: the default is DenseNet-121, as in EMIXER §3.2.2 for the report decoder."""
 
     growth: int = Field(32, ge=4)
     """DenseNet growth rate (121: 32)."""
@@ -58,7 +58,7 @@ class ChestEncoderConfig(Section):
     frozen: bool = True
     """Whether the encoder's weights are frozen. A randomly initialised encoder must not be."""
     same_collection: bool = False
-    """Allow F's encoder to be trained on the same collection as the model; the paper's was not."""
+    """Of F's encoder only: allow weights trained on the same collection as the model; the paper's were not."""
 
     @model_validator(mode="after")
     def _fresh_encoder_learns(self) -> "ChestEncoderConfig":

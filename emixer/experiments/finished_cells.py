@@ -61,7 +61,7 @@ def seconds_in_words(to_do: Sequence[Cell], kept: Iterable[FinishedCell]) -> str
     total = sum(mean.get(cell.task, 0) for cell in to_do)
     parts = [f"mean time of finished cells: {', '.join(told)}"] if told else []
     parts += [f"remaining cells about {_duration(total)} sequentially"] if told and to_do else []
-    parts += [f"no timing yet for {' and '.join(unknown)}"] if unknown else []
+    parts += [f"time unknown until a cell is done: {', '.join(unknown)}"] if unknown else []
     return "; ".join(parts)
 
 

@@ -46,6 +46,6 @@ def test_times_are_given_by_task_with_a_total_and_missing_timings(tmp_path: Path
     assert seconds_in_words(to_do, finished_cells(folder)) == (
         "mean time of finished cells: images 7 s; remaining cells about 7 min sequentially"
     )
-    assert seconds_in_words([MIXED], finished_cells(folder)).endswith("no timing yet for reports")
-    assert seconds_in_words(to_do, []) == "no timing yet for images"
+    assert seconds_in_words([MIXED], finished_cells(folder)).endswith("time unknown until a cell is done: reports")
+    assert seconds_in_words(to_do, []) == "time unknown until a cell is done: images"
     assert seconds_in_words([], finished_cells(folder)) == "mean time of finished cells: images 7 s"

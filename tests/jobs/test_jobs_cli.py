@@ -212,6 +212,11 @@ def test_pipeline_passes_on_what_each_stage_makes(tmp_path: Path) -> None:
         "#SBATCH --dependency='afterok:<job of ingest>'", "#SBATCH --dependency='afterok:<job of train>'",
         "#SBATCH --dependency='afterok:<job of generate>'",
     ]  # fmt: skip
+    assert [line for line in result.output.splitlines() if " of 4: " in line] == [
+        f"# 1 of 4: ingest, into {tmp_path / 'shards'}", f"# 2 of 4: train, into {tmp_path / 'run'}",
+        f"# 3 of 4: generate, into {tmp_path / 'made'}", "# 4 of 4: evaluate",
+    ]  # fmt: skip
+    assert "# Nothing was submitted" in result.output.splitlines()[-1]
     for folder in ("shards", "run"):  # as made by an earlier pipeline
         (tmp_path / folder).mkdir()
     rest = run("pipeline", *arguments, "--stages", "generate,evaluate", "--dry-run")

@@ -414,6 +414,17 @@ def test_table_and_plan_list_the_diseases_in_each_mean(config: Config, shards: P
     assert re.search(r"Test images with each disease: Atelectasis \d+, Edema \d+\.\n", told)
 
 
+def test_the_plan_of_a_gain_names_one_training_and_no_size_of_the_paper(
+    config: Config, shards: Path, tmp_path: Path
+) -> None:
+    told = experiment.describe(changed(config, tmp_path / "out", "gain", data__shards=shards,
+                                       experiment__real_pairs=[10], experiment__multiples=[1]))  # fmt: skip
+    assert told.startswith("Would compute gain in")
+    assert told.count("to train on") == 1
+    assert "emixer-balanced of the model emixer; to generate" in told
+    assert "sizes of the paper" not in told
+
+
 @pytest.mark.thorough
 def test_killed_experiment_resumes_from_its_last_cell(config: Config, copied: Path, tmp_path: Path) -> None:
     for path in (copied / "cells").iterdir():

@@ -127,8 +127,10 @@ def describe(config: Config) -> str:
     """Describe the cells that `run` would compute, and their cost."""
     experiment = checked(config)
     folder, settings = ResultsFolder(experiment.out), config.experiment
-    lines = [f"Would fill {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
-    lines.append(f"  data        {_collection(experiment.shards)}, sizes of the paper x {settings.scale:g}")
+    verb = "draw" if experiment.table.is_drawn else "compute"
+    lines = [f"Would {verb} {experiment.table.name} in {experiment.out}: {experiment.table.title}"]
+    sizes = "" if experiment.table.name == "gain" else f", sizes of the paper x {settings.scale:g}"
+    lines.append(f"  data        {_collection(experiment.shards)}{sizes}")
     known: dict[str, Generated] = {}
     width = max([11, *map(len, experiment.generators)])
     for name in experiment.generators:
@@ -138,9 +140,13 @@ def describe(config: Config) -> str:
         lines.append(f"  {name:<{width}} {_state_of(experiment, name, made)}")
     if experiment.table.is_drawn:
         return "\n".join([*lines, f"  written to  {experiment.out / 'figures'}, each as PNG and PDF"])
-    lines += [
-        f"  figures     {told}" for told in (_diseases_in_words(experiment), _unknown_in_words(experiment)) if told
-    ]
+    if told := _diseases_in_words(experiment):
+        lines += [f"  figures     {told}", "              (with the number of positive test images)"]
+    if told := _unknown_in_words(experiment):
+        lines.append(f"  unknown     {told}")
+    lines.append(
+        "  rows        R: real pairs, S: synthetic pairs; a cell is one model trained on a row's pairs, for each seed"
+    )
     kept, to_do = finished_cells(folder), []
     seeds: dict[str, list[int]] = {}
     for cell in experiment.cells:
@@ -154,9 +160,8 @@ def describe(config: Config) -> str:
         note = f" (a finished one differs in: {other})" if other else ""
         seeds.setdefault(f"  {state:<11} {cell.task} {cell.mix.name}{note}", []).append(cell.seed)
     lines += [f"{line}; seed{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for line, own in seeds.items()]
-    lines.append(
-        f"  {len(to_do)} of {len(experiment.cells)} cells to do, each a model on {settings.downstream.images:,} pairs"
-    )
+    shown = f"{settings.downstream.images:,} pairs, with repeats"
+    lines.append(f"  {len(to_do)} of {len(experiment.cells)} cells to do, each shown {shown}")
     return "\n".join([*lines, *(f"  {told}" for told in [seconds_in_words(to_do, kept)] if told)])
 
 
@@ -168,6 +173,8 @@ def _state_of(experiment: Experiment, name: str, made: Generated | None) -> str:
     run_folder, wanted = experiment.run_of(name), experiment.config.train.images
     if experiment.is_given(name):
         return f"given run: {run_folder}; {pairs}"
+    if model_of(name) != name:
+        return f"of the model {model_of(name)}; {pairs}"
     found = find_checkpoint(run_folder / "checkpoints", "last") if run_folder.is_dir() else None
     return f"to train on {max(wanted - (found.images if found else 0), 0):,} images, {pairs}"
 

@@ -41,7 +41,7 @@ def require_rows(shards: ShardSet, table: Table) -> None:
             + (
                 f"Set experiment.scale to at most {there / REAL_PAIRS:g}."
                 if table.has_printed
-                else "Lower experiment.real_pairs."
+                else "Lower --real (experiment.real_pairs)."
             )
         )
     if any(cell.task in ("reports", "pairs") for cell in cells):

@@ -173,15 +173,16 @@ def describe(config: Config) -> str:
     begun = "" if study is None else f" (resumes: {_num_done(study)} of {tune.num_samples} trials done)"
     prunes = tune.pruner != "none" and len(tune.metrics) == 1
     of_trial = MAX_KEPT * train.checkpoint_bytes(trial_config(SearchInputs(config, folder), 0, {}))
+    budget = f"{'up to ' * prunes}{tune.budget_images:,} images"
     return "\n".join([
         f"Would search in {folder}{begun}:",
-        *(f"  {line}" for line in tune.space),
+        *(f"  {'space' if not number else '':<11} {line}" for number, line in enumerate(tune.space)),
         f"  first trial {first}",
-        f"  trials      {tune.num_samples} of up to {tune.budget_images:,} images, proposed by {tune.sampler}, "
+        f"  trials      {tune.num_samples}, each on {budget}, proposed by {tune.sampler}, "
         + (f"poor ones stopped early ({tune.pruner})" if prunes else "none stopped early"),
         f"  metrics     {', '.join(tune.metrics)}, measured every {config.train.validate_every_images:,} images",
         f"  each        trains {config.model.kind} at {config.model.side_px} px in {run_folder_of(folder, 0).parent}",
-        f"  checkpoints {of_trial / 1e6:,.0f} MB at most per trial, of which none are deleted: "
+        f"  checkpoints {of_trial / 1e6:,.0f} MB per trial at most, all kept: "
         f"{tune.num_samples * of_trial / 1e9:,.1f} GB for {tune.num_samples}",
     ])  # fmt: skip
 
