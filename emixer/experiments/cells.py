@@ -31,7 +31,7 @@ _TASK_VERSIONS: Mapping[Task, int] = {"classes": 2, "reports": 3}
 the model's confidence. reports 3: the encoder of a report generator is also trained on labels, which do not
 select its weights."""
 FOLDER_VERSION = 1
-_ABOUT, _CELLS = "experiment.json", "cells"
+_ABOUT, _CELLS, _GENERATORS = "experiment.json", "cells", "generators"
 _LATER = ("chosen_from", "pretrains", "draw")
 _UNUSED: Mapping[Task, tuple[str, ...]] = {
     "images": ("report_decoder", "joint_hidden"),
@@ -158,12 +158,12 @@ class ResultsFolder:
 
     @staticmethod
     def check(path: Path, trained_on: str) -> None:
-        """Raise RunFolderError if `path` holds something else."""
+        """Raise RunFolderError if `path` holds something else. Pairs made before may be in their place in it."""
         about = path / _ABOUT
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. An experiment needs a folder: choose another name.")
         if not about.exists():
-            if path.exists() and any(not files.is_bookkeeping(p) for p in path.iterdir()):
+            if path.exists() and any(not files.is_bookkeeping(p) and p.name != _GENERATORS for p in path.iterdir()):
                 raise RunFolderError(f"{path} is not empty and not an experiment (no {_ABOUT}). Choose a new folder.")
             return
         try:
@@ -204,7 +204,7 @@ class ResultsFolder:
 
     def generator(self, name: str) -> Path:
         """Folder of a generator trained here, with `run` and `dataset`."""
-        return self.path / "generators" / name
+        return self.path / _GENERATORS / name
 
     def real_pairs(self, num: int, draw: int) -> Path:
         """Folder of the shards of a generator that is trained on these real pairs alone."""

@@ -16,10 +16,10 @@ from emixer.generation.generation_plan import plan_generation
 from emixer.generation.manifest import begin_manifest
 from emixer.generation.trained_model import read_trained_model
 from emixer.run_folder import RunFolder
-from emixer.stages import experiment
+from emixer.stages import experiment, generate
 from emixer.stages.experiment import checks, plan
 from tests.closed import closed, open_folder
-from tests.here import trained_here
+from tests.here import drawing_here, trained_here
 
 TABLE9 = {
     "experiment.table": "table9", "experiment.scale": 3e-4, "experiment.seeds": [0], "experiment.methods": ["emixer"],
@@ -72,6 +72,28 @@ def test_pairs_that_were_begun_with_other_settings_are_refused_by_the_dry_run(
     assert "to generate 180 pairs" in experiment.describe(config)
     with pytest.raises(RunFolderError, match=r"belongs to another dataset:(.|\n)*num: 180 there, 60 now"):
         experiment.describe(with_overrides(config, {"experiment.scale": 1e-4}))
+
+
+def test_pairs_of_the_given_run_that_were_made_before_are_used_where_they_are_linked(
+    ray_cluster: None, tiny_config: Config, make_shards: Callable[..., Path], tmp_path: Path
+) -> None:
+    shards, run, pairs = (
+        make_shards(tmp_path / "shards", train=96, validate=32, test=64),
+        tmp_path / "run",
+        tmp_path / "a",
+    )
+    short = {"train.images": 32, "train.save_every_images": 32, "train.sample_every_images": 10**6}
+    config = with_overrides(tiny_config, TABLE9 | short | {"data.shards": shards, "experiment.out": tmp_path / "out"})
+    trained_here(with_overrides(config, {"train.run": run}))
+    with drawing_here():
+        generate.run(with_overrides(config, {"generate.run": run, "generate.out": pairs, "generate.num": 200}))
+    place = tmp_path / "out" / "generators" / "emixer"
+    place.mkdir(parents=True)
+    (place / "dataset").symlink_to(pairs)
+    given = with_overrides(config, {"experiment.runs": [f"emixer={run}"]})
+    assert f"dataset exists: {place / 'dataset'}" in experiment.describe(given)
+    with pytest.raises(RunFolderError, match="seed"):
+        experiment.describe(with_overrides(given, {"generate.seed": 7}))
 
 
 def test_shards_of_a_given_run_that_may_not_be_read_cannot_be_compared(
