@@ -314,7 +314,7 @@ _GAIN_NOTES = (
     "included.",
     "`then`: half of the steps on synthetic pairs, the other half on real ones; `chosen from`: of each combination of "
     "labels the half on which a judge, trained on the same R, agrees most with image and report; `balanced`: each "
-    "finding equally often; `More real`: additional real pairs instead of synthetic ones, as an upper bound.",
+    "finding equally often; `More real`: additional real pairs instead of synthetic ones, for comparison.",
 )
 
 _OWN_NOTE = (

@@ -397,6 +397,8 @@ def inputs_of(experiment: Experiment, cell: Cell, generated: Mapping[str, Genera
         assert experiment.covid is not None, "checked before anything started"
         inputs = {} if cell.mix == Mix(0) else inputs
         inputs |= {"covid": _digest(experiment.covid), "classes": settings.covid_classes}
+    if cell.task == "reports" and settings.downstream.report_decoder.kind == "hierarchical":
+        inputs["sentences"] = 2  # version of how their number is chosen, as in a dataset's manifest
     if len(experiment.test_sources) > 1:  # earlier versions merged subjects with one id
         inputs["subjects"] = "by source"
     return inputs | {"downstream": cell.downstream_settings(settings.downstream), "resamples": settings.resamples}
