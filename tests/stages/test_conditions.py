@@ -133,7 +133,7 @@ def test_dataset_has_condition_columns_and_evaluation_is_split_by_them(
         "shown": {"real": content["by"]["view"]["groups"]["AP"]["shown"]["real"]},
     }  # fmt: skip
     assert content["by"]["view"]["groups"]["LATERAL"]["shown"]["real"]["auc"] > 0.9  # its images have their own stripe
-    page = (out / "evaluation" / "evaluation.md").read_text()
+    page = (out.with_name(f"{out.name}-evaluation") / "evaluation.md").read_text()
     assert "## By sex" in page
     assert "not measured: fewer than 20 images per side" in page
     _without_conditions(out)

@@ -269,7 +269,10 @@ def test_card_manifest_and_summary_state_thresholds_and_counts(made: GenerateRes
     card = (made.folder / "README.md").read_text()
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in card
     assert "than all but 1.00% of 300 held-out ones are?" in card
-    assert "A report with a name, a date or a long number was withheld as well." in card
+    assert (
+        "A report with a title and a name (Dr. X), a full date or a number of six digits or more was withheld" in card
+    )
+    assert "other names were not looked for" in card
     assert "| `redraws` |" in card
     assert f"{redraws.sum()} pairs were withheld by the audit's measure" in str(made)
     assert "secret" not in card + json.dumps(manifest)

@@ -53,7 +53,7 @@ def test_audit_removes_old_measurements_from_the_folder_that_audits_share(
 def test_evaluation_removes_its_own_arrays_and_old_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, kept = tmp_path / "evaluation", tmp_path / "features"
     own, old = left_in(out / "decoded", 0), left_in(kept, 2)
-    monkeypatch.setattr(evaluate, "_checked", lambda config: (tmp_path, {}, None, out, kept))
+    monkeypatch.setattr(evaluate, "_checked", lambda config: (tmp_path, {"files": []}, None, out, kept))
     monkeypatch.setattr(evaluate, "_evaluated", work)
     with pytest.raises(ReachedError):
         evaluate.run(Config())
